@@ -5,7 +5,23 @@
 mod sync;
 
 #[cfg(not(cleanbreak_loom))]
-pub mod channel;
+pub mod threads;
+
+#[cfg(not(cleanbreak_loom))]
+pub mod clock;
+
+#[cfg(not(cleanbreak_loom))]
+pub mod cancel;
+
+#[cfg(not(cleanbreak_loom))]
+pub mod ticker;
+
+#[cfg(not(cleanbreak_loom))]
+pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
+#[cfg(not(cleanbreak_loom))]
+pub use clock::{Clock, ManualClock};
+#[cfg(not(cleanbreak_loom))]
+pub use ticker::{MissedTicks, Tick, Ticker};
 
 #[cfg(all(cleanbreak_loom, test))]
 mod model;

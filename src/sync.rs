@@ -12,6 +12,12 @@
 
 pub(crate) use std::sync::{Arc, Weak};
 
+/// Locks that the model checker does not see: for global tables, which outlive a modelled run, and
+/// whose critical sections touch nothing that is modelled.
+pub(crate) mod plain {
+    pub(crate) use parking_lot::Mutex;
+}
+
 #[cfg(not(cleanbreak_loom))]
 pub(crate) use real::*;
 

@@ -1,0 +1,186 @@
+//! The system's clock and its timer thread.
+
+use std::time::Duration;
+
+use super::queue::{DeadlineQueue, Key};
+use super::{Instant, Timed};
+use crate::sync::{Arc, Condvar, Mutex, Weak};
+use crate::threads::{self, Handle, SpawnError, Spec};
+
+/// Time since `zero`, and the thread that tells who is due.
+pub(super) struct System {
+    name: &'static str,
+    zero: std::time::Instant,
+    state: Mutex<State>,
+    /// Signalled when the thread would sleep too long or should stop.
+    changed: Condvar,
+}
+
+struct State {
+    queue: DeadlineQueue<Weak<dyn Timed>>,
+    leases: usize,
+    thread: Option<Handle>,
+    /// A thread serves while this is the number it was started with.
+    generation: u64,
+    sleep: Sleep,
+    /// The thread is running closures of the user.
+    in_user_code: bool,
+}
+
+/// What the timer thread is doing, so that registering wakes it only when it must.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    Awake,
+    Until(Instant),
+    ForEver,
+}
+
+impl System {
+    #[allow(clippy::disallowed_methods, reason = "the clock reads the time")]
+    pub(super) fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            zero: std::time::Instant::now(),
+            state: Mutex::new(State {
+                queue: DeadlineQueue::new(),
+                leases: 0,
+                thread: None,
+                generation: 0,
+                sleep: Sleep::Awake,
+                in_user_code: false,
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        let nanos = self.zero.elapsed().as_nanos();
+        Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn from_std(&self, at: std::time::Instant) -> Instant {
+        let since = at.saturating_duration_since(self.zero);
+        Instant::ZERO
+            .checked_add(since)
+            .unwrap_or(Instant::from_nanos(u64::MAX))
+    }
+
+    pub(super) fn to_std(&self, at: Instant) -> Option<std::time::Instant> {
+        self.zero.checked_add(Duration::from_nanos(at.as_nanos()))
+    }
+
+    pub(super) fn thread_runs(&self) -> bool {
+        self.state.lock().thread.is_some()
+    }
+
+    pub(super) fn register(
+        self: &Arc<Self>,
+        at: Instant,
+        timed: Weak<dyn Timed>,
+    ) -> Result<Key, SpawnError> {
+        let mut state = self.state.lock();
+        self.ensure_thread(&mut state)?;
+        let key = state.queue.insert(at, timed);
+        let oversleeps = match state.sleep {
+            Sleep::Awake => false,
+            Sleep::Until(wake) => at < wake,
+            Sleep::ForEver => true,
+        };
+        if oversleeps {
+            // Until it has looked, whoever comes next need not wake it again.
+            state.sleep = Sleep::Awake;
+            self.changed.notify_all();
+        }
+        Ok(key)
+    }
+
+    pub(super) fn deregister(&self, key: Key) {
+        let mut state = self.state.lock();
+        let timed = state.queue.remove(key);
+        let stopped = self.stop_if_unused(&mut state);
+        drop(state);
+        drop(timed);
+        if let Some(thread) = stopped {
+            thread.join();
+        }
+    }
+
+    pub(super) fn take_lease(self: &Arc<Self>) -> Result<(), SpawnError> {
+        let mut state = self.state.lock();
+        self.ensure_thread(&mut state)?;
+        state.leases += 1;
+        Ok(())
+    }
+
+    pub(super) fn return_lease(&self) {
+        let mut state = self.state.lock();
+        state.leases -= 1;
+        let stopped = self.stop_if_unused(&mut state);
+        drop(state);
+        if let Some(thread) = stopped {
+            thread.join();
+        }
+    }
+
+    fn ensure_thread(self: &Arc<Self>, state: &mut State) -> Result<(), SpawnError> {
+        if state.thread.is_some() {
+            return Ok(());
+        }
+        let generation = state.generation;
+        let system = self.clone();
+        let spec = Spec::new(self.name, std::panic::Location::caller());
+        state.thread = Some(threads::spawn(spec, move || system.serve(generation))?);
+        state.sleep = Sleep::Awake;
+        Ok(())
+    }
+
+    /// Tells the thread to stop when nothing needs it, and returns it if the caller may join it.
+    fn stop_if_unused(&self, state: &mut State) -> Option<Handle> {
+        if state.queue.registered() > 0 || state.leases > 0 {
+            return None;
+        }
+        let thread = state.thread.take()?;
+        state.generation += 1;
+        self.changed.notify_all();
+        // Not joined where that could wait for the caller itself: the thread sees the new
+        // generation and ends when it next takes the lock.
+        (!state.in_user_code && !thread.is_current()).then_some(thread)
+    }
+
+    fn serve(&self, generation: u64) {
+        let mut state = self.state.lock();
+        while state.generation == generation {
+            let now = self.now();
+            let due = state.queue.pop_due(now);
+            let Some((key, due, timed)) = due.map(|(key, due, timed)| (key, due, timed.upgrade()))
+            else {
+                self.sleep(&mut state);
+                continue;
+            };
+            let Some(timed) = timed else { continue };
+            state.in_user_code = timed.runs_user_code();
+            drop(state);
+            // Also drops `timed`, maybe the last reference, outside the lock.
+            let next = timed.fire(due, now);
+            state = self.state.lock();
+            // If another thread serves by now, what it runs is its own to say.
+            if state.generation == generation {
+                state.in_user_code = false;
+            }
+            if let Some(next) = next {
+                state.queue.requeue(key, next);
+            }
+        }
+    }
+
+    fn sleep(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
+        let next = state.queue.next_deadline();
+        state.sleep = next.map_or(Sleep::ForEver, Sleep::Until);
+        let _wait = threads::waiting_on("reach the next deadline");
+        match next.and_then(|at| self.to_std(at)) {
+            Some(at) => drop(self.changed.wait_until(state, at)),
+            None => self.changed.wait(state),
+        }
+        state.sleep = Sleep::Awake;
+    }
+}

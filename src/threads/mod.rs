@@ -1,0 +1,23 @@
+//! Floor 0: the one door through which the library starts threads, and the list of those alive.
+//!
+//! Every thread of the library is named, remembers the source line that asked for it, is listed
+//! while it lives, and says what it waits on. [`live()`] shows them; [`waiting_on`] lets your own
+//! blocking code appear in the list beside the library's waits.
+//!
+//! The list is written for people and reports: nothing in the library decides from it.
+//!
+//! # Invariants
+//!
+//! 1. A record is in the registry from before its thread runs user code until after that code,
+//!    its result and its captured values are gone. (The operating system's thread ends a moment
+//!    later; who joins it waits for that.)
+//! 2. Ids grow and are never used again.
+//! 3. Lock order: the registry's lock before a record's; neither is held while user code runs.
+
+mod registry;
+mod spawn;
+
+pub(crate) use registry::{Record, Task, current_record};
+pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
+pub use spawn::SpawnError;
+pub(crate) use spawn::{Handle, Spec, spawn};

@@ -1,0 +1,131 @@
+//! The one place that calls `std::thread`.
+
+use std::fmt;
+use std::io;
+use std::panic::Location;
+use std::thread::{self, JoinHandle};
+
+use super::registry::{Record, Task};
+use crate::sync::Arc;
+
+/// What to start: name, source line, stack.
+pub(crate) struct Spec {
+    pub(crate) task: Task,
+    /// Bytes; `None` for the platform's default.
+    pub(crate) stack_size: Option<usize>,
+}
+
+impl Spec {
+    pub(crate) fn new(name: impl Into<Arc<str>>, site: &'static Location<'static>) -> Self {
+        Self {
+            task: Task {
+                name: name.into(),
+                site,
+            },
+            stack_size: None,
+        }
+    }
+}
+
+/// A started thread. Whoever has it joins it; dropping it unjoined is a leak that the caller has
+/// to argue.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    thread: JoinHandle<()>,
+}
+
+/// Takes a record out of the registry when its thread is done, also by a panic.
+struct Retire(Arc<Record>);
+
+impl Drop for Retire {
+    fn drop(&mut self) {
+        self.0.retire();
+    }
+}
+
+/// Starts a thread that runs `body`.
+///
+/// # Errors
+///
+/// When the operating system refuses (limits, memory, a name with a NUL byte); `body` is dropped.
+#[allow(clippy::disallowed_methods, reason = "this is the one door")]
+pub(crate) fn spawn(
+    spec: Spec,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<Handle, SpawnError> {
+    let Spec { task, stack_size } = spec;
+    let mut builder = thread::Builder::new().name(task.name.to_string());
+    if let Some(bytes) = stack_size {
+        builder = builder.stack_size(bytes);
+    }
+    let error = |source| SpawnError {
+        name: task.name.clone(),
+        source,
+    };
+    // std panics on a NUL in the name; here it is an error like any other.
+    if task.name.contains('\0') {
+        return Err(error(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the name of a thread must not contain a NUL byte",
+        )));
+    }
+    // Dropped, and so retired, with the closure when the spawn fails.
+    let retire = Retire(Record::enlist(task.clone()));
+    let started = builder.spawn(move || {
+        let retire = retire;
+        retire.0.adopt();
+        body();
+    });
+    started.map(|thread| Handle { thread }).map_err(error)
+}
+
+impl Handle {
+    /// Waits until the thread is gone, its thread-local destructors included.
+    ///
+    /// The bodies that the library starts catch the panics of user code themselves, so there is
+    /// no payload to hand on here.
+    pub(crate) fn join(self) {
+        let ended = self.thread.join();
+        debug_assert!(
+            ended.is_ok(),
+            "a thread body of the library let a panic out"
+        );
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        self.thread.thread().id() == thread::current().id()
+    }
+}
+
+/// The operating system would not start a thread.
+#[derive(Debug)]
+pub struct SpawnError {
+    name: Arc<str>,
+    source: io::Error,
+}
+
+impl SpawnError {
+    /// Name of the thread that could not be started.
+    #[must_use]
+    pub fn thread_name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the operating system said.
+    #[must_use]
+    pub fn io_error(&self) -> &io::Error {
+        &self.source
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not start thread \"{}\"", self.name)
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
