@@ -509,10 +509,6 @@ impl Timed for TokenNode {
         self.cancel(&deadline_exceeded());
         None
     }
-
-    fn runs_user_code(&self) -> bool {
-        true
-    }
 }
 
 impl Default for CancelToken {
