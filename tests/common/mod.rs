@@ -1,5 +1,5 @@
 //! Help shared by the tests.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::sync::mpsc;
 use std::thread;
