@@ -1,8 +1,8 @@
 //! The tree behind the tokens.
 //!
 //! A node knows its parents (strongly, so that a cancel on the way down never meets a gap) and its
-//! children (weakly, so that a dropped child is gone). `X` is what the token keeps here; the
-//! protocol never looks at it.
+//! children (weakly, so that a dropped child is gone). `X` is what the token keeps here; all that
+//! the protocol asks of it is whether it had come to an end by itself.
 //!
 //! # Invariants
 //!
@@ -20,6 +20,8 @@
 //! 5. Hooks run when no lock is held, after all marks of their sweep. A parent's come before its
 //!    children's; those of one node in the order of registration.
 //! 6. No recursion: neither a sweep nor a drop uses stack in proportion to the tree.
+//! 7. A sweep hands down what each node has, not what it brought along: a child that is cancelled
+//!    through its parent has its parent's outcome, whosever sweep comes by first.
 //!
 //! # Lock order
 //!
@@ -79,16 +81,22 @@ struct Rare {
 /// What a mark found.
 struct Marked {
     first: bool,
-    leaf: bool,
+    /// The node's outcome, for its children; `None` if it has none.
+    below: Option<Cancelled>,
 }
 
-impl<X> Node<X> {
-    pub(crate) fn root(extra: X) -> Arc<Self> {
-        Arc::new(Self::unlinked(None, extra))
+/// What a node keeps for the token.
+pub(crate) trait Extra {
+    /// How the node has ended already, if it has and nobody has told it yet: a deadline of its own
+    /// that has passed. Called with no lock held.
+    fn overdue(&self) -> Option<Cancelled> {
+        None
     }
+}
 
-    pub(crate) fn born_cancelled(outcome: Cancelled, extra: X) -> Arc<Self> {
-        Arc::new(Self::unlinked(Some(outcome), extra))
+impl<X: Extra> Node<X> {
+    pub(crate) fn root(extra: X) -> Arc<Self> {
+        Arc::new(Self::unlinked(extra))
     }
 
     /// A child of `parent`, cancelled if that is.
@@ -104,7 +112,7 @@ impl<X> Node<X> {
 
     /// Complete before it is linked: a sweep that finds it must be able to upgrade to it.
     fn linked(parents: Parents<X>, extra: X) -> Arc<Self> {
-        let mut node = Self::unlinked(None, extra);
+        let mut node = Self::unlinked(extra);
         node.parents = parents;
         let node = Arc::new(node);
         for link in node.parents.links() {
@@ -121,13 +129,13 @@ impl<X> Node<X> {
         node
     }
 
-    fn unlinked(outcome: Option<Cancelled>, extra: X) -> Self {
+    fn unlinked(extra: X) -> Self {
         Self {
-            cancelled: AtomicBool::new(outcome.is_some()),
+            cancelled: AtomicBool::new(false),
             parents: Parents::None,
             gate: OnceLock::new(),
             inner: Mutex::new(Inner {
-                outcome,
+                outcome: None,
                 children: Slab::new(),
                 rare: None,
             }),
@@ -191,7 +199,7 @@ impl<X> Node<X> {
     pub(crate) fn cancel(self: &Arc<Self>, outcome: &Cancelled) -> bool {
         let mut hooks = Vec::new();
         let marked = self.mark(outcome, &mut hooks);
-        if !marked.leaf {
+        if let Some(outcome) = marked.below {
             Self::sweep(self, outcome, &mut hooks);
         }
         for hook in hooks {
@@ -214,22 +222,25 @@ impl<X> Node<X> {
                 drop(rare.gate.take());
             }
         }
-        let leaf = inner.children.is_empty();
+        let below = match inner.children.is_empty() {
+            true => None,
+            false => inner.outcome.clone(),
+        };
         drop(inner);
         if let Some(rare) = rare {
             hooks.extend(rare.hooks.into_values());
         }
-        Marked { first, leaf }
+        Marked { first, below }
     }
 
     /// Invariant 4: marks everything below `top`, depth first, each node unlinked only when its
     /// subtree is done. The frames stand for the path from `top` down to where the sweep is.
-    fn sweep(top: &Arc<Self>, outcome: &Cancelled, hooks: &mut Vec<Arc<Hook>>) {
-        let mut path = vec![Frame::new(top.clone())];
+    fn sweep(top: &Arc<Self>, outcome: Cancelled, hooks: &mut Vec<Arc<Hook>>) {
+        let mut path = vec![Frame::new(top.clone(), outcome)];
         while let Some(frame) = path.last_mut() {
-            if let Some((slot, child)) = frame.next_inner_child(outcome, hooks) {
-                frame.below = slot;
-                path.push(Frame::new(child));
+            if let Some(child) = frame.next_inner_child(hooks) {
+                frame.below = child.slot;
+                path.push(Frame::new(child.node, child.outcome));
                 continue;
             }
             path.pop();
@@ -253,20 +264,29 @@ impl<X> Node<X> {
 /// One node on the path of a sweep.
 struct Frame<X> {
     node: Arc<Node<X>>,
+    /// The node's, which its children get (invariant 7).
+    outcome: Cancelled,
     /// Children from here on have not been looked at.
     cursor: usize,
     /// Children that have children: marked, to be descended into.
-    inner_children: Vec<(usize, Arc<Node<X>>)>,
+    inner_children: Vec<InnerChild<X>>,
     /// Slot of the child that the sweep is below of.
     below: usize,
     /// Slots of children whose subtrees are done, to be unlinked on the next visit.
     swept: Vec<usize>,
 }
 
-impl<X> Frame<X> {
-    fn new(node: Arc<Node<X>>) -> Self {
+struct InnerChild<X> {
+    slot: usize,
+    node: Arc<Node<X>>,
+    outcome: Cancelled,
+}
+
+impl<X: Extra> Frame<X> {
+    fn new(node: Arc<Node<X>>, outcome: Cancelled) -> Self {
         Self {
             node,
+            outcome,
             cursor: 0,
             inner_children: Vec::new(),
             below: 0,
@@ -274,13 +294,9 @@ impl<X> Frame<X> {
         }
     }
 
-    /// Marks children until one turns up that has children itself, and returns that one with its
-    /// slot; `None` when all are done and unlinked.
-    fn next_inner_child(
-        &mut self,
-        outcome: &Cancelled,
-        hooks: &mut Vec<Arc<Hook>>,
-    ) -> Option<(usize, Arc<Node<X>>)> {
+    /// Marks children until one turns up that has children itself, and returns that one;
+    /// `None` when all are done and unlinked.
+    fn next_inner_child(&mut self, hooks: &mut Vec<Arc<Hook>>) -> Option<InnerChild<X>> {
         loop {
             if let Some(child) = self.inner_children.pop() {
                 if self.inner_children.is_empty() {
@@ -293,11 +309,16 @@ impl<X> Frame<X> {
             if batch.is_empty() && self.swept.is_empty() {
                 return None;
             }
-            for (slot, child) in batch {
-                if child.mark(outcome, hooks).leaf {
-                    self.swept.push(slot);
-                } else {
-                    self.inner_children.push((slot, child));
+            for (slot, node) in batch {
+                let overdue = node.extra.overdue();
+                let outcome = overdue.as_ref().unwrap_or(&self.outcome);
+                match node.mark(outcome, hooks).below {
+                    None => self.swept.push(slot),
+                    Some(outcome) => self.inner_children.push(InnerChild {
+                        slot,
+                        node,
+                        outcome,
+                    }),
                 }
             }
         }
