@@ -195,7 +195,8 @@ impl Clock {
     }
 
     /// Tells `timed` at `at`, until the timer is dropped. What is overdue on a manual clock is told
-    /// before this returns, so the caller holds no lock that firing takes.
+    /// before this returns, so the caller holds no lock that firing takes; or, if an advance is
+    /// under way, before that returns.
     pub(crate) fn register(
         &self,
         at: Instant,
