@@ -413,6 +413,7 @@ fn two_who_stop_at_once_get_one_true() {
 
 /// The loop's ticker goes with the loop, by whatever way it is left, and its thread with it.
 #[test]
+#[allow(clippy::never_loop, reason = "each leaves its loop on the first tick")]
 fn every_way_out_of_a_loop_stops_the_ticker_and_its_thread() {
     type Leave = fn(&Clock) -> Result<(), std::num::ParseIntError>;
     let leave_by: [(&str, Leave); 4] = [

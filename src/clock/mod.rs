@@ -167,7 +167,7 @@ impl Clock {
     /// which has no relation to it. A point before the clock's zero becomes the zero.
     #[must_use]
     pub fn instant_from_std(&self, at: std::time::Instant) -> Option<Instant> {
-        self.as_system().map(|system| system.from_std(at))
+        self.as_system().map(|system| system.instant_of(at))
     }
 
     /// The standard library's instant for a point in time of this clock; `None` on a manual clock.

@@ -57,7 +57,7 @@ impl System {
         Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn from_std(&self, at: std::time::Instant) -> Instant {
+    pub(super) fn instant_of(&self, at: std::time::Instant) -> Instant {
         let since = at.saturating_duration_since(self.zero);
         Instant::ZERO
             .checked_add(since)
