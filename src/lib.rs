@@ -17,6 +17,9 @@ pub mod cancel;
 pub mod ticker;
 
 #[cfg(not(cleanbreak_loom))]
+pub mod group;
+
+#[cfg(not(cleanbreak_loom))]
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 #[cfg(not(cleanbreak_loom))]
 pub use clock::{Clock, ManualClock};
@@ -25,3 +28,6 @@ pub use ticker::{MissedTicks, Tick, Ticker};
 
 #[cfg(all(cleanbreak_loom, test))]
 mod model;
+
+#[cfg(not(cleanbreak_loom))]
+pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};

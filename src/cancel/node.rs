@@ -84,11 +84,7 @@ struct Marked {
 
 impl<X> Node<X> {
     pub(crate) fn root(extra: X) -> Arc<Self> {
-        Arc::new(Self::unlinked(None, extra))
-    }
-
-    pub(crate) fn born_cancelled(outcome: Cancelled, extra: X) -> Arc<Self> {
-        Arc::new(Self::unlinked(Some(outcome), extra))
+        Arc::new(Self::unlinked(extra))
     }
 
     /// A child of `parent`, cancelled if that is.
@@ -104,7 +100,7 @@ impl<X> Node<X> {
 
     /// Complete before it is linked: a sweep that finds it must be able to upgrade to it.
     fn linked(parents: Parents<X>, extra: X) -> Arc<Self> {
-        let mut node = Self::unlinked(None, extra);
+        let mut node = Self::unlinked(extra);
         node.parents = parents;
         let node = Arc::new(node);
         for link in node.parents.links() {
@@ -121,13 +117,13 @@ impl<X> Node<X> {
         node
     }
 
-    fn unlinked(outcome: Option<Cancelled>, extra: X) -> Self {
+    fn unlinked(extra: X) -> Self {
         Self {
-            cancelled: AtomicBool::new(outcome.is_some()),
+            cancelled: AtomicBool::new(false),
             parents: Parents::None,
             gate: OnceLock::new(),
             inner: Mutex::new(Inner {
-                outcome,
+                outcome: None,
                 children: Slab::new(),
                 rare: None,
             }),

@@ -117,7 +117,7 @@ impl CancelToken {
     /// before. Its effective deadline is the earlier of this and its parent's.
     ///
     /// If the clock's timer thread is needed and cannot be started, the child fails safe: it is
-    /// born cancelled, with the [`SpawnError`](crate::threads::SpawnError) as its cause, rather
+    /// born cancelled, with the [`ThreadError`](crate::threads::ThreadError) as its cause, rather
     /// than never.
     ///
     /// # Performance

@@ -19,5 +19,5 @@ mod spawn;
 
 pub(crate) use registry::{Record, Task, current_record};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
-pub use spawn::SpawnError;
+pub use spawn::ThreadError;
 pub(crate) use spawn::{Handle, Spec, spawn};

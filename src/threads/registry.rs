@@ -26,6 +26,21 @@ pub(crate) struct Task {
     pub(crate) site: &'static Location<'static>,
 }
 
+impl Task {
+    /// A task that the caller asks for.
+    #[track_caller]
+    pub(crate) fn here(name: Arc<str>) -> Self {
+        let site = Location::caller();
+        Self { name, site }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task \"{}\" ({})", self.name, self.site)
+    }
+}
+
 /// One thread of the library.
 #[derive(Debug)]
 pub(crate) struct Record {
