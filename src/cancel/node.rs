@@ -14,9 +14,9 @@
 //! 3. The mark and the wake of one node are one critical section: whoever finds a node marked also
 //!    finds its waiters woken. Waking under the lock is harmless here, because a gate wakes by a
 //!    disconnect, which runs no code of ours and none of the user's.
-//! 4. A cancelled node keeps a child linked until that child's whole subtree has been marked. So a
-//!    second cancel that comes by while a first is still on its way finds all that is left to do,
-//!    does it too, and neither returns before every descendant is marked and woken.
+//! 4. `swept` is set, under the lock, when the whole subtree has been marked, and not before. A
+//!    second cancel that comes by while a first is still on its way passes over nothing but swept
+//!    subtrees, so neither returns before every descendant is marked and woken.
 //! 5. Hooks run when no lock is held, after all marks of their sweep. A parent's come before its
 //!    children's; those of one node in the order of registration.
 //! 6. No recursion: neither a sweep nor a drop uses stack in proportion to the tree.
@@ -38,12 +38,15 @@ use crate::sync::{Arc, AtomicBool, GateReceiver, GateSender, Mutex, Ordering, We
 /// How many children a sweep takes up per visit to their parent's lock.
 const BATCH: usize = 32;
 
+/// In this order, so that a sweep over many leaves touches one cache line of each: the reference
+/// counts, the flag and what the lock guards.
+#[repr(C)]
 pub(crate) struct Node<X> {
     cancelled: AtomicBool,
+    inner: Mutex<Inner<X>>,
     parents: Parents<X>,
     /// Made with the first wait. Set only under the lock.
     gate: OnceLock<GateReceiver>,
-    inner: Mutex<Inner<X>>,
     pub(crate) extra: X,
 }
 
@@ -64,7 +67,9 @@ const UNLINKED: usize = usize::MAX;
 
 struct Inner<X> {
     outcome: Option<Cancelled>,
-    children: Slab<Weak<Node<X>>>,
+    swept: bool,
+    /// What a leaf does not have: a sweep over many leaves should touch few cache lines.
+    children: Option<Box<Slab<Weak<Node<X>>>>>,
     /// What most nodes never have.
     rare: Option<Box<Rare>>,
 }
@@ -79,15 +84,16 @@ struct Rare {
 /// What a mark found.
 struct Marked {
     first: bool,
-    leaf: bool,
+    swept: bool,
 }
 
 impl<X> Node<X> {
     pub(crate) fn root(extra: X) -> Arc<Self> {
-        Arc::new(Self::unlinked(extra))
+        Self::unlinked(Parents::None, extra)
     }
 
     /// A child of `parent`, cancelled if that is.
+    #[inline]
     pub(crate) fn child(parent: &Arc<Self>, extra: X) -> Arc<Self> {
         Self::linked(Parents::One(Link::to(parent)), extra)
     }
@@ -99,10 +105,9 @@ impl<X> Node<X> {
     }
 
     /// Complete before it is linked: a sweep that finds it must be able to upgrade to it.
+    #[inline]
     fn linked(parents: Parents<X>, extra: X) -> Arc<Self> {
-        let mut node = Self::unlinked(extra);
-        node.parents = parents;
-        let node = Arc::new(node);
+        let node = Self::unlinked(parents, extra);
         for link in node.parents.links() {
             let mut inner = link.parent.inner.lock();
             if let Some(outcome) = inner.outcome.clone() {
@@ -111,24 +116,27 @@ impl<X> Node<X> {
                 node.cancel(&outcome);
                 break;
             }
-            let slot = inner.children.insert(Arc::downgrade(&node));
+            let slot = inner.children().insert(Arc::downgrade(&node));
             link.slot.store(slot, Ordering::Relaxed);
         }
         node
     }
 
-    fn unlinked(extra: X) -> Self {
-        Self {
+    /// Inlined, to be built in place rather than copied there.
+    #[inline(always)]
+    fn unlinked(parents: Parents<X>, extra: X) -> Arc<Self> {
+        Arc::new(Self {
             cancelled: AtomicBool::new(false),
-            parents: Parents::None,
-            gate: OnceLock::new(),
             inner: Mutex::new(Inner {
                 outcome: None,
-                children: Slab::new(),
+                swept: false,
+                children: None,
                 rare: None,
             }),
+            parents,
+            gate: OnceLock::new(),
             extra,
-        }
+        })
     }
 
     /// Acquire, with the Release store in `mark`: what the canceller did before is visible. No
@@ -187,7 +195,7 @@ impl<X> Node<X> {
     pub(crate) fn cancel(self: &Arc<Self>, outcome: &Cancelled) -> bool {
         let mut hooks = Vec::new();
         let marked = self.mark(outcome, &mut hooks);
-        if !marked.leaf {
+        if !marked.swept {
             Self::sweep(self, outcome, &mut hooks);
         }
         for hook in hooks {
@@ -202,6 +210,7 @@ impl<X> Node<X> {
         let first = inner.outcome.is_none();
         let mut rare = None;
         if first {
+            inner.swept = inner.count_children() == 0;
             inner.outcome = Some(outcome.clone());
             // Release: see `is_cancelled`.
             self.cancelled.store(true, Ordering::Release);
@@ -210,27 +219,24 @@ impl<X> Node<X> {
                 drop(rare.gate.take());
             }
         }
-        let leaf = inner.children.is_empty();
+        let swept = inner.swept;
         drop(inner);
         if let Some(rare) = rare {
             hooks.extend(rare.hooks.into_values());
         }
-        Marked { first, leaf }
+        Marked { first, swept }
     }
 
-    /// Invariant 4: marks everything below `top`, depth first, each node unlinked only when its
-    /// subtree is done. The frames stand for the path from `top` down to where the sweep is.
+    /// Invariant 4: marks everything below `top`, depth first. The frames stand for the path from
+    /// `top` down to where the sweep is.
     fn sweep(top: &Arc<Self>, outcome: &Cancelled, hooks: &mut Vec<Arc<Hook>>) {
         let mut path = vec![Frame::new(top.clone())];
         while let Some(frame) = path.last_mut() {
-            if let Some((slot, child)) = frame.next_inner_child(outcome, hooks) {
-                frame.below = slot;
+            if let Some(child) = frame.next_unswept(outcome, hooks) {
                 path.push(Frame::new(child));
-                continue;
-            }
-            path.pop();
-            if let Some(parent) = path.last_mut() {
-                parent.swept.push(parent.below);
+            } else {
+                frame.node.inner.lock().swept = true;
+                path.pop();
             }
         }
     }
@@ -238,7 +244,7 @@ impl<X> Node<X> {
     /// How many handles there are, beside the links from children: a momentary count.
     pub(crate) fn handles(self: &Arc<Self>) -> usize {
         let inner = self.inner.lock();
-        Arc::strong_count(self).saturating_sub(inner.children.len())
+        Arc::strong_count(self).saturating_sub(inner.count_children())
     }
 
     pub(crate) fn parents(&self) -> impl Iterator<Item = &Arc<Self>> {
@@ -251,12 +257,8 @@ struct Frame<X> {
     node: Arc<Node<X>>,
     /// Children from here on have not been looked at.
     cursor: usize,
-    /// Children that have children: marked, to be descended into.
-    inner_children: Vec<(usize, Arc<Node<X>>)>,
-    /// Slot of the child that the sweep is below of.
-    below: usize,
-    /// Slots of children whose subtrees are done, to be unlinked on the next visit.
-    swept: Vec<usize>,
+    /// Children that have children in turn: marked, to be descended into.
+    unswept: Vec<Arc<Node<X>>>,
 }
 
 impl<X> Frame<X> {
@@ -264,60 +266,59 @@ impl<X> Frame<X> {
         Self {
             node,
             cursor: 0,
-            inner_children: Vec::new(),
-            below: 0,
-            swept: Vec::new(),
+            unswept: Vec::new(),
         }
     }
 
-    /// Marks children until one turns up that has children itself, and returns that one with its
-    /// slot; `None` when all are done and unlinked.
-    fn next_inner_child(
+    /// Marks children until one turns up whose own children are not swept, and returns it; `None`
+    /// when there is none left.
+    fn next_unswept(
         &mut self,
         outcome: &Cancelled,
         hooks: &mut Vec<Arc<Hook>>,
-    ) -> Option<(usize, Arc<Node<X>>)> {
-        loop {
-            if let Some(child) = self.inner_children.pop() {
-                if self.inner_children.is_empty() {
-                    // A chain of a million nodes keeps a million frames: keep them small.
-                    self.inner_children = Vec::new();
-                }
-                return Some(child);
-            }
-            let batch = self.next_batch();
-            if batch.is_empty() && self.swept.is_empty() {
-                return None;
-            }
-            for (slot, child) in batch {
-                if child.mark(outcome, hooks).leaf {
-                    self.swept.push(slot);
-                } else {
-                    self.inner_children.push((slot, child));
-                }
-            }
+    ) -> Option<Arc<Node<X>>> {
+        while self.unswept.is_empty() {
+            let batch = self.next_batch()?;
+            let unswept = |child: &Arc<Node<X>>| !child.mark(outcome, hooks).swept;
+            self.unswept.extend(batch.into_iter().filter(unswept));
         }
+        let child = self.unswept.pop();
+        if self.unswept.is_empty() {
+            // A chain of a million nodes is a path of a million frames: keep them small.
+            self.unswept = Vec::new();
+        }
+        child
     }
 
-    /// Unlinks what is done and takes up the next children. Those that cannot be upgraded are
-    /// being dropped, and unlink themselves.
-    fn next_batch(&mut self) -> Vec<(usize, Arc<Node<X>>)> {
-        let mut batch = Vec::new();
-        let mut gone = Vec::new();
-        let mut inner = self.node.inner.lock();
-        for slot in self.swept.drain(..) {
-            gone.extend(inner.children.remove(slot));
-        }
-        for (slot, child) in inner.children.iter_from(self.cursor).take(BATCH) {
+    /// The next children; `None` after the last. Those that cannot be upgraded are being dropped,
+    /// and have no waiters or children.
+    fn next_batch(&mut self) -> Option<Vec<Arc<Node<X>>>> {
+        let inner = self.node.inner.lock();
+        let children = inner.children.as_ref()?;
+        let mut next = children.iter_from(self.cursor).take(BATCH).peekable();
+        next.peek()?;
+        let mut batch = Vec::with_capacity(BATCH);
+        for (slot, child) in next {
             self.cursor = slot + 1;
-            batch.extend(child.upgrade().map(|child| (slot, child)));
+            batch.extend(child.upgrade());
         }
-        drop(inner);
-        batch
+        Some(batch)
     }
 }
 
 impl<X> Inner<X> {
+    fn children(&mut self) -> &mut Slab<Weak<Node<X>>> {
+        self.children.get_or_insert_with(|| Box::new(Slab::new()))
+    }
+
+    fn count_children(&self) -> usize {
+        self.children.as_ref().map_or(0, |children| children.len())
+    }
+
+    fn remove_child(&mut self, slot: usize) -> Option<Weak<Node<X>>> {
+        self.children.as_mut()?.remove(slot)
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -372,7 +373,7 @@ impl<X> Link<X> {
     /// reference to it.
     fn unlink(self) -> Parents<X> {
         let slot = self.slot.into_inner();
-        let weak = self.parent.inner.lock().children.remove(slot);
+        let weak = self.parent.inner.lock().remove_child(slot);
         drop(weak);
         match Arc::into_inner(self.parent) {
             Some(mut parent) => parent.parents.take(),

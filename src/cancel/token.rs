@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -26,7 +26,7 @@ pub(super) struct Data {
     deadline: Option<Instant>,
     never: bool,
     /// Present if the deadline is this token's own. Set once, before the token is handed out.
-    timer: std::sync::OnceLock<Timer>,
+    timer: OnceLock<Box<Timer>>,
 }
 
 /// A handle to one node of a tree of cancellation; clones are the same node.
@@ -133,6 +133,7 @@ impl CancelToken {
         }
     }
 
+    #[inline]
     fn child_until(&self, deadline: Option<Instant>) -> Self {
         let data = Data::new(self.clock().clone(), deadline);
         let node = match self.node.extra.never {
@@ -478,7 +479,7 @@ impl CancelToken {
         }
         let node: Weak<TokenNode> = Arc::downgrade(&self.node);
         match data.clock.register(deadline, node) {
-            Ok(timer) => drop(data.timer.set(timer)),
+            Ok(timer) => drop(data.timer.set(Box::new(timer))),
             Err(error) => {
                 let cause = Some(Cause::error(error));
                 self.node
@@ -494,12 +495,13 @@ const fn deadline_exceeded() -> Cancelled {
 }
 
 impl Data {
+    #[inline]
     fn new(clock: Clock, deadline: Option<Instant>) -> Self {
         Self {
             clock,
             deadline,
             never: false,
-            timer: std::sync::OnceLock::new(),
+            timer: OnceLock::new(),
         }
     }
 }

@@ -125,11 +125,6 @@ impl Lender for CachedThreads {
         Shared::lend(&self.0, server)
     }
 
-    /// An idle server gives its thread back: another group may want it.
-    fn keeps_idle(&self) -> bool {
-        false
-    }
-
     /// The threads are the cache's.
     fn join_all(&self) {}
 }

@@ -18,22 +18,16 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
 use super::erase::ErasedRun;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, pause};
 use crate::threads::{Record, Task, ThreadError, current_record};
 
-/// One task: what to run, and what to call it.
-pub(super) struct Job {
-    pub(super) run: ErasedRun,
-    pub(super) task: Task,
-}
+/// How often an idle server looks for a job before it sleeps.
+const LOOKS: u32 = 8;
 
 /// Where servers get their threads.
 pub(super) trait Lender: Send + Sync {
     /// Runs `server` on some thread.
     fn lend(&self, task: &Task, server: Box<dyn FnOnce() + Send>) -> Result<(), ThreadError>;
-
-    /// Whether an idle server should keep its thread rather than give it back.
-    fn keeps_idle(&self) -> bool;
 
     /// Waits until every thread that was started for this group is gone.
     fn join_all(&self);
@@ -53,10 +47,11 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<(u64, Job)>,
+    jobs: VecDeque<(u64, ErasedRun)>,
     next_job: u64,
     pending: usize,
-    running: Vec<Running>,
+    /// Threads of the servers that have arrived.
+    threads: Vec<Arc<Record>>,
     /// Servers that were lent a thread and have not arrived.
     starting: usize,
     idle: usize,
@@ -65,14 +60,6 @@ struct State {
     closed: bool,
     /// Spawns that wait for a place.
     place_wanted: usize,
-}
-
-/// A task that runs, for reports.
-#[derive(Clone)]
-pub(super) struct Running {
-    id: u64,
-    pub(super) task: Task,
-    pub(super) thread: Option<Arc<Record>>,
 }
 
 /// Why a job was not taken in.
@@ -99,9 +86,13 @@ impl Queue {
 
     /// Takes a job in if there is a server, a thread or a place for it. `overflow` ignores the
     /// backlog's bound. Does not wait.
-    pub(super) fn try_push(self: &Arc<Self>, job: Job, overflow: bool) -> Result<(), Refused> {
+    pub(super) fn try_push(
+        self: &Arc<Self>,
+        job: ErasedRun,
+        task: &Task,
+        overflow: bool,
+    ) -> Result<(), Refused> {
         let mut state = self.state.lock();
-        let task = job.task.clone();
         let served = state.jobs.len() < state.coming();
         let starts = !served && self.may_serve(&state);
         if !served && !starts && !overflow && !self.has_place(&state) {
@@ -120,7 +111,7 @@ impl Queue {
         state.servers += 1;
         drop(state);
         let queue = self.clone();
-        let lent = self.lender.lend(&task, Box::new(move || queue.serve()));
+        let lent = self.lender.lend(task, Box::new(move || queue.serve()));
         lent.or_else(|error| self.do_without(id, error))
     }
 
@@ -150,37 +141,65 @@ impl Queue {
         self.limit.is_none_or(|limit| state.servers < limit.get())
     }
 
-    /// The loop of a server.
+    /// A server, on its thread.
     fn serve(&self) {
         let record = current_record();
-        let _here = Serving::enter(self);
+        let here = Serving::enter(self);
         let mut state = self.state.lock();
         state.starting -= 1;
+        state.threads.extend(record.clone());
+        self.run_jobs(state, record.as_deref());
+        drop(here);
+    }
+
+    /// The loop of a server. A limited group keeps its few threads until it ends; otherwise a
+    /// thread goes back when there is no job for it.
+    fn run_jobs<'a>(&'a self, mut state: MutexGuard<'a, State>, record: Option<&Record>) {
         'serve: loop {
-            while let Some((id, Job { run, task })) = state.jobs.pop_front() {
-                state.begin(id, task.clone(), record.clone());
+            while let Some((_, job)) = state.jobs.pop_front() {
                 drop(state);
-                if let Some(record) = &record {
-                    record.lend(Some(task));
-                }
-                run.run_and_drop();
-                if let Some(record) = &record {
-                    record.lend(None);
-                }
+                job.run_and_drop();
                 state = self.state.lock();
-                state.end(id);
+                state.pending -= 1;
                 if state.pending == 0 || state.place_wanted > 0 {
                     self.moved.notify_all();
                 }
             }
-            if state.closed || !self.lender.keeps_idle() {
+            if state.closed || self.limit.is_none() {
                 break 'serve;
             }
+            if let Some(record) = record {
+                record.lend(None);
+            }
             state.idle += 1;
-            self.work.wait(&mut state);
+            state = self.look_again(state);
+            if state.jobs.is_empty() && !state.closed {
+                self.work.wait(&mut state);
+            }
             state.idle -= 1;
         }
         state.servers -= 1;
+        if let Some(record) = record {
+            state
+                .threads
+                .retain(|thread| !std::ptr::eq(&**thread, record));
+            drop(state);
+            record.lend(None);
+        }
+    }
+
+    /// Looks a few times before it sleeps: tasks come in bursts, and waking a thread costs more
+    /// than a short look.
+    fn look_again<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        for round in 0..LOOKS {
+            if !state.jobs.is_empty() || state.closed {
+                break;
+            }
+            drop(state);
+            pause(round);
+            state = self.state.lock();
+        }
+        state
     }
 
     /// Waits until a job would find a place, or `give_up` says so; ask again after `nudge`.
@@ -246,9 +265,9 @@ impl Queue {
         std::ptr::from_ref(self).addr()
     }
 
-    /// What runs now.
-    pub(super) fn running(&self) -> Vec<Running> {
-        self.state.lock().running.clone()
+    /// The threads that serve now. Each says itself which task it runs.
+    pub(super) fn threads(&self) -> Vec<Arc<Record>> {
+        self.state.lock().threads.clone()
     }
 }
 
@@ -279,23 +298,11 @@ impl State {
         self.starting + self.idle
     }
 
-    fn take_in(&mut self, job: Job) -> u64 {
+    fn take_in(&mut self, job: ErasedRun) -> u64 {
         let id = self.next_job;
         self.next_job += 1;
         self.pending += 1;
         self.jobs.push_back((id, job));
         id
-    }
-
-    fn begin(&mut self, id: u64, task: Task, thread: Option<Arc<Record>>) {
-        self.running.push(Running { id, task, thread });
-    }
-
-    fn end(&mut self, id: u64) {
-        // Few run at a time, and the oldest tend to end first.
-        if let Some(at) = self.running.iter().position(|run| run.id == id) {
-            self.running.swap_remove(at);
-        }
-        self.pending -= 1;
     }
 }

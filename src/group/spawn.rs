@@ -8,7 +8,7 @@ use std::panic::Location;
 use super::end::{End, First};
 use super::erase::{Run, erase};
 use super::packet::{Packet, Policy, Task};
-use super::queue::{Job, Queue, Refused};
+use super::queue::{Queue, Refused};
 use crate::cancel::{CancelToken, Cancelled};
 use crate::sync::Arc;
 use crate::threads::{self, Task as Named, ThreadError};
@@ -142,7 +142,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
-        'place: loop {
+        loop {
             let refused = match self.submit(named.clone(), task) {
                 Ok(handle) => return Ok(handle),
                 Err(refused) => refused,
@@ -153,7 +153,6 @@ where
                 TrySpawnErrorKind::Thread(error) => return Err(error.into()),
             }
             self.await_place();
-            continue 'place;
         }
     }
 
@@ -169,13 +168,10 @@ where
             let kind = TrySpawnErrorKind::Cancelled(cancelled);
             return Err(TrySpawnError { kind, task });
         }
-        let packet = Packet::new(&self.end, self.policy, named.clone(), task);
-        let job = Job {
-            run: forget_scope(packet.clone()),
-            task: named,
-        };
+        let packet = Packet::new(&self.end, self.policy, named, task);
+        let job = forget_scope(packet.clone());
         let overflow = self.queue.served_here();
-        let kind = match self.queue.try_push(job, overflow) {
+        let kind = match self.queue.try_push(job, packet.named(), overflow) {
             Ok(()) => return Ok(packet.handle()),
             Err(Refused::Full) => TrySpawnErrorKind::Full,
             Err(Refused::Thread(error)) => TrySpawnErrorKind::Thread(error),

@@ -19,6 +19,14 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Record>>> = const { RefCell::new(None) };
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "below the clock; these times are for people"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// What runs on a thread: the thread itself, or the task that a warm thread has been lent to.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
@@ -115,7 +123,7 @@ impl Record {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             own,
-            since: Instant::now(),
+            since: now(),
             activity: Mutex::default(),
         });
         REGISTRY.lock().insert(record.id, record.clone());
@@ -134,9 +142,15 @@ impl Record {
 
     /// Says which task a warm thread runs now; `None` when it is idle again.
     pub(crate) fn lend(&self, task: Option<Task>) {
-        let lent_to = task.map(|task| (task, Instant::now()));
+        let lent_to = task.map(|task| (task, now()));
         let before = std::mem::replace(&mut self.activity.lock().lent_to, lent_to);
         drop(before);
+    }
+
+    /// The task that it was lent to and runs.
+    pub(crate) fn task(&self) -> Option<Task> {
+        let activity = self.activity.lock();
+        activity.lent_to.as_ref().map(|(task, _)| task.clone())
     }
 
     pub(crate) fn waiting(&self) -> Option<WaitInfo> {
@@ -166,6 +180,16 @@ impl Record {
 /// The record of the calling thread, if the library started it.
 pub(crate) fn current_record() -> Option<Arc<Record>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok()?
+}
+
+/// Says which task the calling thread runs from now on.
+pub(crate) fn run_task(task: &Task) {
+    let lend = |current: &RefCell<Option<Arc<Record>>>| {
+        if let Some(record) = &*current.borrow() {
+            record.lend(Some(task.clone()));
+        }
+    };
+    CURRENT.try_with(lend).ok();
 }
 
 /// The threads of the library that are alive, oldest first: its timer threads, the tasks of its
@@ -241,7 +265,7 @@ pub fn waiting_on(on: &'static str) -> WaitGuard {
     let at = Location::caller();
     let record = current_record();
     let before = record.as_ref().and_then(|record| {
-        let since = Instant::now();
+        let since = now();
         record.set_wait(Some(WaitInfo { on, at, since }))
     });
     WaitGuard { record, before }
