@@ -169,7 +169,7 @@ impl Queue {
                 break 'serve;
             }
             if let Some(record) = record {
-                record.lend(None);
+                record.rest();
             }
             state.idle += 1;
             state = self.look_again(state);
@@ -184,7 +184,7 @@ impl Queue {
                 .threads
                 .retain(|thread| !std::ptr::eq(&**thread, record));
             drop(state);
-            record.lend(None);
+            record.rest();
         }
     }
 

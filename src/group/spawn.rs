@@ -99,7 +99,7 @@ where
         task: impl FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     ) -> Result<Task<'scope, R, E>, SpawnError> {
         let name = self.name.clone();
-        self.spawn_waiting(Named::here(name), task)
+        self.spawn_waiting(&Named::here(name), task)
     }
 
     /// As [`spawn`](Self::spawn), with a name for thread lists and reports.
@@ -113,7 +113,7 @@ where
         name: &str,
         task: impl FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     ) -> Result<Task<'scope, R, E>, SpawnError> {
-        self.spawn_waiting(Named::here(name.into()), task)
+        self.spawn_waiting(&Named::here(name.into()), task)
     }
 
     /// As [`spawn`](Self::spawn), but never waits.
@@ -130,20 +130,20 @@ where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
         let name = self.name.clone();
-        self.submit(Named::here(name), task)
+        self.submit(&Named::here(name), task)
     }
 
     #[track_caller]
     pub(super) fn spawn_waiting<R: Send + 'scope, F>(
         &'scope self,
-        named: Named,
+        named: &Named,
         mut task: F,
     ) -> Result<Task<'scope, R, E>, SpawnError>
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
         loop {
-            let refused = match self.submit(named.clone(), task) {
+            let refused = match self.submit(named, task) {
                 Ok(handle) => return Ok(handle),
                 Err(refused) => refused,
             };
@@ -158,7 +158,7 @@ where
 
     fn submit<R: Send + 'scope, F>(
         &'scope self,
-        named: Named,
+        named: &Named,
         task: F,
     ) -> Result<Task<'scope, R, E>, TrySpawnError<F>>
     where
@@ -168,7 +168,7 @@ where
             let kind = TrySpawnErrorKind::Cancelled(cancelled);
             return Err(TrySpawnError { kind, task });
         }
-        let packet = Packet::new(&self.end, self.policy, named, task);
+        let packet = Packet::new(&self.end, self.policy, named.clone(), task);
         let job = forget_scope(packet.clone());
         let overflow = self.queue.served_here();
         let kind = match self.queue.try_push(job, packet.named(), overflow) {
