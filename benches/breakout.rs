@@ -37,6 +37,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 type Cell = (u32, u32);
+/// Returns the number of cells seen before the hit, and the hit.
+type Leave = fn() -> (u32, Cell);
 
 const HIT: Cell = (1, 1);
 /// Cells seen before the break: (0,0), (0,1), (0,2), (1,0).
@@ -159,7 +161,7 @@ fn panicked() -> (u32, Cell) {
     unwind(|cell| panic_any(cell))
 }
 
-fn count_bytes(name: &str, operations: u64, leave: fn() -> (u32, Cell)) {
+fn count_bytes(name: &str, operations: u64, leave: Leave) {
     let before = ALLOCATED.load(Ordering::Relaxed);
     for _ in 0..operations {
         assert_eq!(leave(), (SEEN, HIT));
@@ -171,7 +173,7 @@ fn count_bytes(name: &str, operations: u64, leave: fn() -> (u32, Cell)) {
 
 fn breakout(c: &mut Criterion) {
     let mut group = c.benchmark_group("breakout/grid");
-    let ways: [(&str, u64, fn() -> (u32, Cell)); 6] = [
+    let ways: [(&str, u64, Leave); 6] = [
         ("labelled_break", 1_000_000, labelled_break),
         ("control_flow", 1_000_000, control_flow),
         ("error_return", 1_000_000, error_return),
@@ -201,7 +203,7 @@ fn breakout(c: &mut Criterion) {
 fn million(c: &mut Criterion) {
     let mut group = c.benchmark_group("breakout/million");
     group.sample_size(10);
-    let run = |leave: fn() -> (u32, Cell)| {
+    let run = |leave: Leave| {
         let seen: u64 = (0..1_000_000).map(|_| u64::from(leave().0)).sum();
         assert_eq!(seen, 1_000_000 * u64::from(SEEN));
     };
