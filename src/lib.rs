@@ -14,7 +14,13 @@ pub mod clock;
 pub mod cancel;
 
 #[cfg(not(cleanbreak_loom))]
+pub mod flow;
+
+#[cfg(not(cleanbreak_loom))]
 pub mod ticker;
+
+#[cfg(not(cleanbreak_loom))]
+pub mod group;
 
 #[cfg(not(cleanbreak_loom))]
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
@@ -25,3 +31,6 @@ pub use ticker::{MissedTicks, Tick, Ticker};
 
 #[cfg(all(cleanbreak_loom, test))]
 mod model;
+
+#[cfg(not(cleanbreak_loom))]
+pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};

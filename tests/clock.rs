@@ -223,7 +223,7 @@ fn timers_that_are_registered_during_an_advance_take_no_delivery_away_from_it() 
                 }
             });
         }
-        for _ in 0..5000 {
+        for _ in 0..1500 {
             let due: [_; 8] = std::array::from_fn(|_| root.child_timeout(NANO));
             // A moment's work for the one who delivers.
             let told: [_; 8] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));

@@ -31,7 +31,7 @@ const _: () = {
     shared_between_threads::<cleanbreak::clock::TimerLease>();
     shared_between_threads::<Ticker>();
     shared_between_threads::<Tick>();
-    shared_between_threads::<cleanbreak::threads::SpawnError>();
+    shared_between_threads::<cleanbreak::threads::ThreadError>();
     carried_over_a_panic::<CancelToken>();
     carried_over_a_panic::<Registration>();
     carried_over_a_panic::<DropGuard>();

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -28,7 +28,7 @@ pub(super) struct Data {
     own_deadline: bool,
     never: bool,
     /// Present if the deadline is this token's own. Set once, before the token is handed out.
-    timer: std::sync::OnceLock<Timer>,
+    timer: OnceLock<Box<Timer>>,
 }
 
 /// A handle to one node of a tree of cancellation; clones are the same node.
@@ -119,7 +119,7 @@ impl CancelToken {
     /// before. Its effective deadline is the earlier of this and its parent's.
     ///
     /// If the clock's timer thread is needed and cannot be started, the child fails safe: it is
-    /// born cancelled, with the [`SpawnError`](crate::threads::SpawnError) as its cause, rather
+    /// born cancelled, with the [`ThreadError`](crate::threads::ThreadError) as its cause, rather
     /// than never.
     ///
     /// # Performance
@@ -135,6 +135,7 @@ impl CancelToken {
         }
     }
 
+    #[inline]
     fn child_until(&self, deadline: Option<Instant>, own_deadline: bool) -> Self {
         let mut data = Data::new(self.clock().clone(), deadline);
         data.own_deadline = own_deadline;
@@ -488,7 +489,7 @@ impl CancelToken {
         };
         let node: Weak<TokenNode> = Arc::downgrade(&this.node);
         match data.clock.register(deadline, node) {
-            Ok(timer) => drop(data.timer.set(timer)),
+            Ok(timer) => drop(data.timer.set(Box::new(timer))),
             Err(error) => {
                 let cause = Some(Cause::error(error));
                 this.node
@@ -504,13 +505,14 @@ const fn deadline_exceeded() -> Cancelled {
 }
 
 impl Data {
+    #[inline]
     fn new(clock: Clock, deadline: Option<Instant>) -> Self {
         Self {
             clock,
             deadline,
             own_deadline: false,
             never: false,
-            timer: std::sync::OnceLock::new(),
+            timer: OnceLock::new(),
         }
     }
 }

@@ -50,7 +50,7 @@ pub use manual::ManualClock;
 use queue::Key;
 
 use crate::sync::{Arc, Weak};
-use crate::threads::SpawnError;
+use crate::threads::ThreadError;
 use manual::Manual;
 use system::System;
 
@@ -150,7 +150,7 @@ impl Clock {
     /// drop(lease); // the thread is stopped and joined
     /// assert!(!clock.timer_runs());
     /// ```
-    pub fn keep_timer(&self) -> Result<TimerLease, SpawnError> {
+    pub fn keep_timer(&self) -> Result<TimerLease, ThreadError> {
         if let Some(system) = self.as_system() {
             system.take_lease()?;
         }
@@ -167,7 +167,7 @@ impl Clock {
     /// which has no relation to it. A point before the clock's zero becomes the zero.
     #[must_use]
     pub fn instant_from_std(&self, at: std::time::Instant) -> Option<Instant> {
-        self.as_system().map(|system| system.instant_of(at))
+        self.as_system().map(|system| system.instant_at(at))
     }
 
     /// The standard library's instant for a point in time of this clock; `None` on a manual clock.
@@ -201,7 +201,7 @@ impl Clock {
         &self,
         at: Instant,
         timed: Weak<dyn Timed>,
-    ) -> Result<Timer, SpawnError> {
+    ) -> Result<Timer, ThreadError> {
         let key = match &self.0 {
             Source::Manual(manual) => manual.register(at, timed),
             Source::Process => PROCESS.register(at, timed)?,
@@ -235,7 +235,7 @@ impl Clock {
     }
 
     /// A channel that gets one message at `at`.
-    fn alarm(&self, at: Instant) -> Result<(Receiver<()>, AlarmGuard), SpawnError> {
+    fn alarm(&self, at: Instant) -> Result<(Receiver<()>, AlarmGuard), ThreadError> {
         let (ring, alarm) = bounded(1);
         if at <= self.now() {
             ring.try_send(()).ok();

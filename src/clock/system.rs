@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::queue::{DeadlineQueue, Key};
 use super::{Instant, Timed};
 use crate::sync::{Arc, Condvar, Mutex, Weak};
-use crate::threads::{self, Handle, SpawnError, Spec};
+use crate::threads::{self, Handle, Spec, ThreadError};
 
 /// Time since `zero`, and the thread that tells who is due.
 pub(super) struct System {
@@ -57,7 +57,7 @@ impl System {
         Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn instant_of(&self, at: std::time::Instant) -> Instant {
+    pub(super) fn instant_at(&self, at: std::time::Instant) -> Instant {
         let since = at.saturating_duration_since(self.zero);
         Instant::ZERO
             .checked_add(since)
@@ -76,7 +76,7 @@ impl System {
         self: &Arc<Self>,
         at: Instant,
         timed: Weak<dyn Timed>,
-    ) -> Result<Key, SpawnError> {
+    ) -> Result<Key, ThreadError> {
         let mut state = self.state.lock();
         self.ensure_thread(&mut state)?;
         let key = state.queue.insert(at, timed);
@@ -104,7 +104,7 @@ impl System {
         }
     }
 
-    pub(super) fn take_lease(self: &Arc<Self>) -> Result<(), SpawnError> {
+    pub(super) fn take_lease(self: &Arc<Self>) -> Result<(), ThreadError> {
         let mut state = self.state.lock();
         self.ensure_thread(&mut state)?;
         state.leases += 1;
@@ -121,7 +121,7 @@ impl System {
         }
     }
 
-    fn ensure_thread(self: &Arc<Self>, state: &mut State) -> Result<(), SpawnError> {
+    fn ensure_thread(self: &Arc<Self>, state: &mut State) -> Result<(), ThreadError> {
         if state.thread.is_some() {
             return Ok(());
         }

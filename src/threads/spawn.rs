@@ -52,13 +52,13 @@ impl Drop for Retire {
 pub(crate) fn spawn(
     spec: Spec,
     body: impl FnOnce() + Send + 'static,
-) -> Result<Handle, SpawnError> {
+) -> Result<Handle, ThreadError> {
     let Spec { task, stack_size } = spec;
     let mut builder = thread::Builder::new().name(task.name.to_string());
     if let Some(bytes) = stack_size {
         builder = builder.stack_size(bytes);
     }
-    let error = |source| SpawnError {
+    let error = |source| ThreadError {
         name: task.name.clone(),
         source,
     };
@@ -99,12 +99,20 @@ impl Handle {
 
 /// The operating system would not start a thread.
 #[derive(Debug)]
-pub struct SpawnError {
+pub struct ThreadError {
     name: Arc<str>,
     source: io::Error,
 }
 
-impl SpawnError {
+impl ThreadError {
+    /// A refusal of the library's own.
+    pub(crate) fn refused(name: &str, why: &'static str) -> Self {
+        Self {
+            name: name.into(),
+            source: io::Error::other(why),
+        }
+    }
+
     /// Name of the thread that could not be started.
     #[must_use]
     pub fn thread_name(&self) -> &str {
@@ -118,13 +126,13 @@ impl SpawnError {
     }
 }
 
-impl fmt::Display for SpawnError {
+impl fmt::Display for ThreadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "could not start thread \"{}\"", self.name)
     }
 }
 
-impl std::error::Error for SpawnError {
+impl std::error::Error for ThreadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }

@@ -34,7 +34,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::sync::{Arc, Mutex};
-use crate::threads::SpawnError;
+use crate::threads::ThreadError;
 use grid::Grid;
 
 pub use grid::MissedTicks;
@@ -288,7 +288,7 @@ impl Shared {
         shared: &Arc<Self>,
         epoch: u64,
         next: Option<Instant>,
-    ) -> Result<Option<Arm>, SpawnError> {
+    ) -> Result<Option<Arm>, ThreadError> {
         let Some(next) = next else { return Ok(None) };
         let pulse: Arc<dyn Timed> = Arc::new(Pulse {
             shared: shared.clone(),
@@ -407,7 +407,7 @@ pub enum TickerError {
     /// The ticker has been stopped; its channel is disconnected for good.
     Stopped,
     /// The clock's timer thread could not be started.
-    Spawn(SpawnError),
+    Spawn(ThreadError),
 }
 
 impl fmt::Display for TickerError {
@@ -429,8 +429,8 @@ impl std::error::Error for TickerError {
     }
 }
 
-impl From<SpawnError> for TickerError {
-    fn from(error: SpawnError) -> Self {
+impl From<ThreadError> for TickerError {
+    fn from(error: ThreadError) -> Self {
         Self::Spawn(error)
     }
 }

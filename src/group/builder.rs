@@ -1,0 +1,311 @@
+//! A group's settings, and its life from the body's start to the last join.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::abort;
+use std::time::Duration;
+
+use super::cache::ThreadCache;
+use super::end::{End, First};
+use super::lender::{OwnThreads, Roster};
+use super::packet::Policy;
+use super::queue::{Lender, Queue};
+use super::spawn::Group;
+use super::straggler::{Straggler, Watch};
+use crate::cancel::CancelToken;
+use crate::sync::Arc;
+
+/// How many tasks may wait for a thread when nothing else is said.
+const BACKLOG: usize = 1024;
+
+/// The settings of a group. Reusable: running a scope borrows it.
+///
+/// `E` is the error of the tasks, `B` the value that they may break the group with.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, GroupBuilder};
+///
+/// #[derive(Debug, PartialEq)]
+/// struct Refused(u32);
+/// impl std::fmt::Display for Refused {
+///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+///         write!(f, "{} refused", self.0)
+///     }
+/// }
+///
+/// let result = GroupBuilder::new()
+///     .name("uploads")
+///     .limit(4)
+///     .straggler_after(Duration::from_secs(2))
+///     .errors::<Refused>()
+///     .scope(&CancelToken::new(), |group| {
+///         for n in 0..100 {
+///             let spawned = group.spawn(move |_| if n == 7 { Err(Refused(n)) } else { Ok(()) });
+///             if spawned.is_err() { break; } // cancelled: the result says why
+///         }
+///         Ok(())
+///     });
+/// assert_eq!(result, Err(Refused(7)));
+/// ```
+#[must_use = "a builder does nothing until a scope is run"]
+pub struct GroupBuilder<E = anyhow::Error, B = Infallible> {
+    pub(super) name: Arc<str>,
+    limit: Option<NonZeroUsize>,
+    backlog: usize,
+    stack_size: Option<usize>,
+    cache: Option<Arc<dyn Fn() -> Box<dyn Lender> + Send + Sync>>,
+    policy: Policy,
+    watch: Watch,
+    types: PhantomData<fn() -> (E, B)>,
+}
+
+impl GroupBuilder {
+    /// No limit, threads of its own, errors of [`anyhow::Error`].
+    pub fn new() -> Self {
+        Self {
+            name: "group".into(),
+            limit: None,
+            backlog: BACKLOG,
+            stack_size: None,
+            cache: None,
+            policy: Policy::default(),
+            watch: Watch::default(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl Default for GroupBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E, B> GroupBuilder<E, B> {
+    /// Names the group, and the tasks that are spawned without a name.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Runs on `threads` threads at most, which serve a queue of tasks. See
+    /// [`backlog`](Self::backlog) for when a spawn waits.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: no task could ever run.
+    pub fn limit(mut self, threads: usize) -> Self {
+        let threads = NonZeroUsize::new(threads);
+        self.limit = Some(threads.expect("the limit of a group must not be zero"));
+        self
+    }
+
+    /// With a limit, how many tasks may wait for a thread before [`spawn`](Group::spawn) waits and
+    /// [`try_spawn`](Group::try_spawn) refuses; 1,024 by default. Zero makes a spawn wait for a
+    /// thread, as Go's `SetLimit` does. A spawn from inside a task of the group exceeds it.
+    pub fn backlog(mut self, tasks: usize) -> Self {
+        self.backlog = tasks;
+        self
+    }
+
+    /// Stack of the group's own threads, in bytes. Those of a cache have the platform's default.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Runs on warm threads of `cache`.
+    pub fn cache(mut self, cache: &ThreadCache) -> Self {
+        self.cache = Some(cache.lenders());
+        self
+    }
+
+    /// Keeps errors in the handles of their tasks: they do not cancel the group, and
+    /// [`Task::join`](super::Task::join) returns them. An error of the body still does.
+    pub fn collect_errors(mut self) -> Self {
+        self.policy.collect_errors = true;
+        self
+    }
+
+    /// Keeps the payloads of panics in the handles of their tasks: they do not cancel the group,
+    /// and are not resumed. A panic of the body still is.
+    pub fn collect_panics(mut self) -> Self {
+        self.policy.collect_panics = true;
+        self
+    }
+
+    /// How long after the cancellation a task that still runs is reported, by the clock of the
+    /// token; five seconds by default. It is reported again after twice the time, and so on.
+    /// [`Duration::MAX`] is never.
+    ///
+    /// The wait for the tasks begins when the body has returned, so that is when the count starts
+    /// at the earliest.
+    pub fn straggler_after(mut self, patience: Duration) -> Self {
+        self.watch.after = patience;
+        self
+    }
+
+    /// What to do with a report of stragglers, instead of printing a line for each to standard
+    /// error. Called on the thread that runs the scope; a panic in it is contained.
+    pub fn on_straggler(mut self, report: impl Fn(&[Straggler]) + Send + Sync + 'static) -> Self {
+        self.watch.report = Arc::new(report);
+        self
+    }
+
+    /// The type of the tasks' errors.
+    pub fn errors<E2>(self) -> GroupBuilder<E2, B> {
+        self.typed()
+    }
+
+    /// The type of the value that a task may break the group with; then run
+    /// [`scope_flow`](Self::scope_flow).
+    pub fn breaks<B2>(self) -> GroupBuilder<E, B2> {
+        self.typed()
+    }
+
+    fn typed<E2, B2>(self) -> GroupBuilder<E2, B2> {
+        GroupBuilder {
+            name: self.name,
+            limit: self.limit,
+            backlog: self.backlog,
+            stack_size: self.stack_size,
+            cache: self.cache,
+            policy: self.policy,
+            watch: self.watch,
+            types: PhantomData,
+        }
+    }
+
+    fn lender(&self) -> Box<dyn Lender> {
+        match &self.cache {
+            Some(cache) => cache(),
+            None => Box::new(OwnThreads {
+                stack_size: self.stack_size,
+                roster: Roster::default(),
+            }),
+        }
+    }
+}
+
+impl<E: fmt::Display + Send> GroupBuilder<E, Infallible> {
+    /// Runs `body` with a group, as [`scope()`](super::scope()) does.
+    ///
+    /// # Panics
+    ///
+    /// With the payload of the first task that panicked, or of the body, after all were joined.
+    ///
+    /// # Errors
+    ///
+    /// The first, in time, that a task or the body returned.
+    pub fn scope<'env, T>(
+        &self,
+        token: &CancelToken,
+        body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match self.scope_flow(token, body)? {
+            ControlFlow::Continue(value) => Ok(value),
+            ControlFlow::Break(never) => match never {},
+        }
+    }
+}
+
+impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
+    /// Runs `body` with a group that a task can [break with a value](Group::break_with).
+    /// `Continue` has the body's value, `Break` the task's.
+    ///
+    /// Of an error and a break, the first in time is the result.
+    ///
+    /// # Panics
+    ///
+    /// With the payload of the first task that panicked, or of the body, after all were joined.
+    ///
+    /// # Errors
+    ///
+    /// The first, in time, that a task or the body returned.
+    pub fn scope_flow<'env, T>(
+        &self,
+        token: &CancelToken,
+        body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E, B>) -> Result<T, E>,
+    ) -> Result<ControlFlow<B, T>, E> {
+        let group = Group {
+            name: self.name.clone(),
+            end: End::new(token.child()),
+            queue: Queue::new(self.lender(), self.limit, self.backlog),
+            policy: self.policy,
+            scope: PhantomData,
+            env: PhantomData,
+        };
+        // From here until the queue is closed, tasks borrow from this frame and those above.
+        let bomb = AbortOnUnwind;
+        let mut value = None;
+        let mut late = None;
+        match catch_unwind(AssertUnwindSafe(|| body(&group))) {
+            Ok(Ok(returned)) => value = Some(returned),
+            Ok(Err(error)) => {
+                let why = format!("the body of group \"{}\" failed: {error:#}", self.name);
+                late = group.end.first(First::Error(error), why).err();
+            }
+            Err(payload) => {
+                let who = format!("the body of group \"{}\"", self.name);
+                group.end.panicked(payload, &who);
+            }
+        }
+        self.watch.await_end(&group.queue, group.token());
+        group.queue.close();
+        std::mem::forget(bomb);
+
+        // What was derived from the group's token ends with the group.
+        group.token().cancel_with("the group has ended");
+        let first = group.end.take_first();
+        drop(late);
+        match (first, value) {
+            (Some(First::Error(error)), _) => Err(error),
+            (Some(First::Break(value)), _) => Ok(ControlFlow::Break(value)),
+            (None, Some(value)) => Ok(ControlFlow::Continue(value)),
+            (None, None) => unreachable!("a body without a value left a failure"),
+        }
+    }
+}
+
+/// Ends the process rather than a frame that tasks borrow from.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        abort();
+    }
+}
+
+impl<E, B> Clone for GroupBuilder<E, B> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            limit: self.limit,
+            backlog: self.backlog,
+            stack_size: self.stack_size,
+            cache: self.cache.clone(),
+            policy: self.policy,
+            watch: self.watch.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<E, B> fmt::Debug for GroupBuilder<E, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupBuilder")
+            .field("name", &self.name)
+            .field("limit", &self.limit)
+            .field("backlog", &self.backlog)
+            .field("cached", &self.cache.is_some())
+            .field("straggler_after", &self.watch.after)
+            .finish_non_exhaustive()
+    }
+}

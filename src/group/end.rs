@@ -1,0 +1,96 @@
+//! How a group ends: the first failure, kept and told.
+//!
+//! # Invariants
+//!
+//! 1. The first error or break is stored before the token is cancelled (G2). Who is told finds it
+//!    there, so what a sibling returns because it was told comes second.
+//! 2. The token is cancelled with no lock held.
+
+use std::any::Any;
+use std::panic::resume_unwind;
+
+use crate::cancel::CancelToken;
+use crate::sync::Mutex;
+
+/// The payload of a panic.
+pub(super) type Payload = Box<dyn Any + Send>;
+
+/// What ended a group early.
+pub(super) enum First<E, B> {
+    Error(E),
+    Break(B),
+}
+
+/// The result of a group, while it is being found.
+pub(super) struct End<E, B> {
+    token: CancelToken,
+    kept: Mutex<Kept<E, B>>,
+}
+
+struct Kept<E, B> {
+    first: Option<First<E, B>>,
+    panic: Option<Payload>,
+}
+
+impl<E, B> End<E, B> {
+    pub(super) fn new(token: CancelToken) -> Self {
+        let kept = Mutex::new(Kept {
+            first: None,
+            panic: None,
+        });
+        Self { token, kept }
+    }
+
+    pub(super) fn token(&self) -> &CancelToken {
+        &self.token
+    }
+
+    /// Keeps an error or a break if it is the first, and cancels the group; otherwise hands it
+    /// back.
+    pub(super) fn first(&self, first: First<E, B>, why: String) -> Result<(), First<E, B>> {
+        let mut kept = self.kept.lock();
+        if kept.first.is_some() {
+            return Err(first);
+        }
+        kept.first = Some(first);
+        drop(kept);
+        self.token.cancel_with(why);
+        Ok(())
+    }
+
+    /// Keeps the payload of a panic if it is the first, and cancels the group.
+    pub(super) fn panicked(&self, payload: Payload, who: &str) {
+        let mut kept = self.kept.lock();
+        let late = match &mut kept.panic {
+            Some(_) => Some(payload),
+            none => {
+                *none = Some(payload);
+                None
+            }
+        };
+        drop(kept);
+        self.token.cancel_with(format!("{who} panicked"));
+        if let Some(late) = late {
+            discard(late);
+        }
+    }
+
+    /// The end, when every task has been joined. Resumes the first panic.
+    pub(super) fn take_first(&self) -> Option<First<E, B>> {
+        let mut kept = self.kept.lock();
+        let (first, panic) = (kept.first.take(), kept.panic.take());
+        drop(kept);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+        first
+    }
+}
+
+/// Drops a payload whose own destructor may panic.
+pub(super) fn discard(payload: Payload) {
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+    if let Err(again) = dropped {
+        std::mem::forget(again);
+    }
+}

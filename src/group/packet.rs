@@ -1,0 +1,257 @@
+//! One task: its closure, then its result, and the handle to it.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::end::{End, First, Payload};
+use super::erase::Run;
+use crate::cancel::CancelToken;
+use crate::sync::{Arc, Condvar, Mutex};
+use crate::threads::{self, Task as Named};
+
+/// What a task's failure does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Policy {
+    pub(super) collect_errors: bool,
+    pub(super) collect_panics: bool,
+}
+
+/// A task of a group: waits for its end and takes its result.
+///
+/// Dropping it does nothing: the task runs on, and the group waits for it.
+pub struct Task<'scope, R, E> {
+    slot: Arc<dyn Slot<R, E> + 'scope>,
+}
+
+/// Why a task has no result.
+#[non_exhaustive]
+pub enum TaskError<E> {
+    /// It returned this error, after the first of the group or with
+    /// [`collect_errors`](super::GroupBuilder::collect_errors).
+    Failed(E),
+    /// Its error or panic ended the group, whose result or panic it is.
+    EndedGroup,
+    /// It panicked with this payload, with
+    /// [`collect_panics`](super::GroupBuilder::collect_panics).
+    Panicked(Box<dyn Any + Send>),
+    /// The group was cancelled before it started: it never ran.
+    NotStarted,
+}
+
+/// The handle's side of a packet, which knows nothing of the closure.
+trait Slot<R, E>: Send + Sync {
+    fn wait(&self) -> Result<R, TaskError<E>>;
+    fn is_finished(&self) -> bool;
+}
+
+/// Closure and result share one allocation.
+pub(super) struct Packet<'scope, F, R, E, B> {
+    end: &'scope End<E, B>,
+    policy: Policy,
+    named: Named,
+    state: Mutex<State<F, R, E>>,
+    ended: Condvar,
+}
+
+enum State<F, R, E> {
+    Waiting(F),
+    Running,
+    Ended(Result<R, TaskError<E>>),
+    Taken,
+}
+
+impl<'scope, F, R, E, B> Packet<'scope, F, R, E, B>
+where
+    F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    R: Send + 'scope,
+    E: fmt::Display + Send + 'scope,
+    B: Send + 'scope,
+{
+    pub(super) fn new(end: &'scope End<E, B>, policy: Policy, named: Named, task: F) -> Arc<Self> {
+        Arc::new(Self {
+            end,
+            policy,
+            named,
+            state: Mutex::new(State::Waiting(task)),
+            ended: Condvar::new(),
+        })
+    }
+
+    pub(super) fn handle(self: &Arc<Self>) -> Task<'scope, R, E> {
+        let slot = self.clone();
+        Task { slot }
+    }
+
+    pub(super) fn named(&self) -> &Named {
+        &self.named
+    }
+
+    /// Takes the closure out, if it has not been.
+    pub(super) fn take_task(&self) -> Option<F> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, State::Running) {
+            State::Waiting(task) => Some(task),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    fn outcome(&self, task: F) -> Result<R, TaskError<E>> {
+        let token = self.end.token();
+        if token.is_cancelled() {
+            // Its captured values may panic on their way out as well as anything else may.
+            return match catch_unwind(AssertUnwindSafe(|| drop(task))) {
+                Ok(()) => Err(TaskError::NotStarted),
+                Err(payload) => Err(self.panicked(payload)),
+            };
+        }
+        match catch_unwind(AssertUnwindSafe(|| task(token))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.failed(error)),
+            Err(payload) => Err(self.panicked(payload)),
+        }
+    }
+
+    fn failed(&self, error: E) -> TaskError<E> {
+        if self.policy.collect_errors {
+            return TaskError::Failed(error);
+        }
+        let why = format!("{} failed: {error:#}", self.named);
+        match self.end.first(First::Error(error), why) {
+            Ok(()) => TaskError::EndedGroup,
+            Err(First::Error(error)) => TaskError::Failed(error),
+            Err(First::Break(_)) => unreachable!("an error comes back as an error"),
+        }
+    }
+
+    fn panicked(&self, payload: Payload) -> TaskError<E> {
+        if self.policy.collect_panics {
+            return TaskError::Panicked(payload);
+        }
+        self.end.panicked(payload, &self.named.to_string());
+        TaskError::EndedGroup
+    }
+}
+
+impl<'scope, F, R, E, B> Run for Packet<'scope, F, R, E, B>
+where
+    F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    R: Send + 'scope,
+    E: fmt::Display + Send + 'scope,
+    B: Send + 'scope,
+{
+    fn run(&self) {
+        let Some(task) = self.take_task() else { return };
+        threads::run_task(&self.named);
+        let outcome = self.outcome(task);
+        *self.state.lock() = State::Ended(outcome);
+        self.ended.notify_all();
+    }
+}
+
+impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
+    fn wait(&self) -> Result<R, TaskError<E>> {
+        let mut state = self.state.lock();
+        if matches!(*state, State::Waiting(_) | State::Running) {
+            let _wait = threads::waiting_on("join a task");
+            while matches!(*state, State::Waiting(_) | State::Running) {
+                self.ended.wait(&mut state);
+            }
+        }
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Ended(outcome) => outcome,
+            _ => unreachable!("only the one handle takes the result"),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(*self.state.lock(), State::Waiting(_) | State::Running)
+    }
+}
+
+impl<R, E> Task<'_, R, E> {
+    /// Waits until the task has ended and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError`] says why there is none. The error that ended the group is not here: it is the
+    /// group's result.
+    pub fn join(self) -> Result<R, TaskError<E>> {
+        self.slot.wait()
+    }
+
+    /// Whether the task has ended, so that [`join`](Self::join) would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.slot.is_finished()
+    }
+}
+
+impl<R, E> fmt::Debug for Task<'_, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E> TaskError<E> {
+    /// The error, if the task returned one that is here.
+    #[must_use]
+    pub fn into_failure(self) -> Option<E> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the task never ran.
+    #[must_use]
+    pub fn is_not_started(&self) -> bool {
+        matches!(self, Self::NotStarted)
+    }
+
+    /// Whether the task panicked, and its payload is here.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self, Self::Panicked(_))
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for TaskError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::EndedGroup => f.write_str("the task ended its group"),
+            Self::Panicked(payload) => match panic_message(payload) {
+                Some(message) => write!(f, "the task panicked: {message}"),
+                None => f.write_str("the task panicked"),
+            },
+            Self::NotStarted => f.write_str("the group was cancelled before the task started"),
+        }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for TaskError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            Self::EndedGroup => f.write_str("EndedGroup"),
+            Self::Panicked(payload) => {
+                let message = panic_message(payload).unwrap_or("..");
+                f.debug_tuple("Panicked").field(&message).finish()
+            }
+            Self::NotStarted => f.write_str("NotStarted"),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for TaskError<E> {}
+
+fn panic_message(payload: &Payload) -> Option<&str> {
+    let text = payload.downcast_ref::<&'static str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}

@@ -1,0 +1,315 @@
+//! The group as its body and its tasks see it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+
+use super::end::{End, First};
+use super::erase::{Run, erase};
+use super::packet::{Packet, Policy, Task};
+use super::queue::{Queue, Refused};
+use crate::cancel::{CancelToken, Cancelled};
+use crate::sync::Arc;
+use crate::threads::{self, Task as Named, ThreadError};
+
+/// Spawns tasks into a scope; see [`scope()`](super::scope()).
+///
+/// The lifetimes are those of [`std::thread::Scope`]: tasks may borrow what lives for `'scope`.
+/// `E` is the error of its tasks, `B` what they may break the group with.
+pub struct Group<'scope, 'env: 'scope, E = anyhow::Error, B = Infallible> {
+    pub(super) name: Arc<str>,
+    pub(super) end: End<E, B>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) policy: Policy,
+    pub(super) scope: PhantomData<&'scope mut &'scope ()>,
+    pub(super) env: PhantomData<&'env mut &'env ()>,
+}
+
+impl<E, B> Group<'_, '_, E, B> {
+    /// The group's token: a child of the one that was given, cancelled with the first failure.
+    #[must_use]
+    pub fn token(&self) -> &CancelToken {
+        self.end.token()
+    }
+
+    /// Ends the whole group with a value: the labelled break that crosses threads. The siblings
+    /// are cancelled, and [`scope_flow`](super::GroupBuilder::scope_flow) returns
+    /// `ControlFlow::Break(value)` when they have been joined. `true` for the first.
+    ///
+    /// The caller goes on: return from the task after it.
+    ///
+    /// # Errors
+    ///
+    /// The value comes back if an error or another break was first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// let haystack: Vec<u32> = (0..1000).collect();
+    /// let found = GroupBuilder::new().breaks::<u32>().scope_flow(&CancelToken::new(), |group| {
+    ///     for part in haystack.chunks(250) {
+    ///         group.spawn(move |token| {
+    ///             'search: for n in part {
+    ///                 if token.is_cancelled() { break 'search; }
+    ///                 if n * n == 514_089 {
+    ///                     group.break_with(*n).ok();
+    ///                     break 'search;
+    ///                 }
+    ///             }
+    ///             Ok(())
+    ///         })?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// assert_eq!(found.unwrap(), ControlFlow::Break(717));
+    /// ```
+    #[track_caller]
+    pub fn break_with(&self, value: B) -> Result<(), B> {
+        let why = format!("group \"{}\" broken at {}", self.name, Location::caller());
+        match self.end.first(First::Break(value), why) {
+            Ok(()) => Ok(()),
+            Err(First::Break(value)) => Err(value),
+            Err(First::Error(_)) => unreachable!("a break comes back as a break"),
+        }
+    }
+}
+
+impl<'scope, E, B> Group<'scope, '_, E, B>
+where
+    E: fmt::Display + Send + 'scope,
+    B: Send + 'scope,
+{
+    /// Runs `task` on a thread of the group. It is given the group's token.
+    ///
+    /// With a limit, waits for a place when all threads are busy and the backlog is full; not when
+    /// called from a task of this group, which may be what the place waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::Cancelled`] if the group is, or becomes so while this waits;
+    /// [`SpawnError::Thread`] if the operating system does not give a thread. The task is dropped;
+    /// [`try_spawn`](Self::try_spawn) gives it back.
+    #[track_caller]
+    pub fn spawn<R: Send + 'scope>(
+        &'scope self,
+        task: impl FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    ) -> Result<Task<'scope, R, E>, SpawnError> {
+        let name = self.name.clone();
+        self.spawn_waiting(&Named::here(name), task)
+    }
+
+    /// As [`spawn`](Self::spawn), with a name for thread lists and reports.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`spawn`](Self::spawn).
+    #[track_caller]
+    pub fn spawn_named<R: Send + 'scope>(
+        &'scope self,
+        name: &str,
+        task: impl FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    ) -> Result<Task<'scope, R, E>, SpawnError> {
+        self.spawn_waiting(&Named::here(name.into()), task)
+    }
+
+    /// As [`spawn`](Self::spawn), but never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySpawnError`] gives the task back, and the reason: no place, cancelled, or no thread.
+    #[track_caller]
+    pub fn try_spawn<R: Send + 'scope, F>(
+        &'scope self,
+        task: F,
+    ) -> Result<Task<'scope, R, E>, TrySpawnError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    {
+        let name = self.name.clone();
+        self.submit(&Named::here(name), task)
+    }
+
+    #[track_caller]
+    pub(super) fn spawn_waiting<R: Send + 'scope, F>(
+        &'scope self,
+        named: &Named,
+        mut task: F,
+    ) -> Result<Task<'scope, R, E>, SpawnError>
+    where
+        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    {
+        loop {
+            let refused = match self.submit(named, task) {
+                Ok(handle) => return Ok(handle),
+                Err(refused) => refused,
+            };
+            match refused.kind {
+                TrySpawnErrorKind::Full => task = refused.task,
+                TrySpawnErrorKind::Cancelled(cancelled) => return Err(cancelled.into()),
+                TrySpawnErrorKind::Thread(error) => return Err(error.into()),
+            }
+            self.await_place();
+        }
+    }
+
+    fn submit<R: Send + 'scope, F>(
+        &'scope self,
+        named: &Named,
+        task: F,
+    ) -> Result<Task<'scope, R, E>, TrySpawnError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    {
+        if let Err(cancelled) = self.token().check() {
+            let kind = TrySpawnErrorKind::Cancelled(cancelled);
+            return Err(TrySpawnError { kind, task });
+        }
+        let packet = Packet::new(&self.end, self.policy, named.clone(), task);
+        let job = forget_scope(packet.clone());
+        let overflow = self.queue.served_here();
+        let kind = match self.queue.try_push(job, packet.named(), overflow) {
+            Ok(()) => return Ok(packet.handle()),
+            Err(Refused::Full) => TrySpawnErrorKind::Full,
+            Err(Refused::Thread(error)) => TrySpawnErrorKind::Thread(error),
+        };
+        let task = packet.take_task().expect("a refused task has not run");
+        Err(TrySpawnError { kind, task })
+    }
+
+    #[track_caller]
+    fn await_place(&self) {
+        let _wait = threads::waiting_on("get a place in a group");
+        let queue = self.queue.clone();
+        let nudge = self.token().on_cancel(move || queue.nudge());
+        self.queue.await_place(|| self.token().is_cancelled());
+        drop(nudge);
+    }
+}
+
+#[allow(unsafe_code)]
+fn forget_scope<'scope>(run: Arc<dyn Run + 'scope>) -> super::erase::ErasedRun {
+    // SAFETY: the job goes into the queue of the group that `'scope` belongs to, or is dropped by
+    // the spawn that made it. `GroupBuilder::run` neither returns nor unwinds before that queue
+    // has seen the end of every job that it took in (its invariant 1), and nobody can borrow the
+    // group for `'scope` afterwards to put in another.
+    unsafe { erase(run) }
+}
+
+impl<E, B> fmt::Debug for Group<'_, '_, E, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("name", &self.name)
+            .field("cancelled", &self.token().is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a task was not spawned.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The group has been cancelled.
+    Cancelled(Cancelled),
+    /// No thread could be created.
+    Thread(ThreadError),
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled(cancelled) => write!(f, "the group takes no more tasks: {cancelled}"),
+            Self::Thread(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Cancelled(cancelled) => Some(cancelled),
+            Self::Thread(error) => error.source(),
+        }
+    }
+}
+
+impl From<Cancelled> for SpawnError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Cancelled(cancelled)
+    }
+}
+
+impl From<ThreadError> for SpawnError {
+    fn from(error: ThreadError) -> Self {
+        Self::Thread(error)
+    }
+}
+
+/// A task that was not spawned at once, and why.
+pub struct TrySpawnError<F> {
+    kind: TrySpawnErrorKind,
+    task: F,
+}
+
+/// Why a task was not spawned at once.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrySpawnErrorKind {
+    /// All threads of the limit are busy, and the backlog is full.
+    Full,
+    /// The group has been cancelled.
+    Cancelled(Cancelled),
+    /// No thread could be created.
+    Thread(ThreadError),
+}
+
+impl<F> TrySpawnError<F> {
+    /// The reason.
+    #[must_use]
+    pub fn kind(&self) -> &TrySpawnErrorKind {
+        &self.kind
+    }
+
+    /// The task, unrun.
+    #[must_use]
+    pub fn into_inner(self) -> F {
+        self.task
+    }
+
+    /// Whether there was no place for it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.kind, TrySpawnErrorKind::Full)
+    }
+
+    /// Whether the group had been cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.kind, TrySpawnErrorKind::Cancelled(_))
+    }
+}
+
+impl<F> fmt::Debug for TrySpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrySpawnError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for TrySpawnError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            TrySpawnErrorKind::Full => f.write_str("all threads of the group are busy"),
+            TrySpawnErrorKind::Cancelled(cancelled) => {
+                write!(f, "the group takes no more tasks: {cancelled}")
+            }
+            TrySpawnErrorKind::Thread(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<F> std::error::Error for TrySpawnError<F> {}

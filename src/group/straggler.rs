@@ -1,0 +1,139 @@
+//! Tasks that did not stop when they were told.
+
+use std::fmt;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::time::Duration;
+
+use super::end::discard;
+use super::queue::Queue;
+use crate::cancel::CancelToken;
+use crate::clock::{Clock, Instant, Timed};
+use crate::sync::Arc;
+use crate::threads::{Record, WaitInfo};
+
+/// A task that still runs, a good while after its group was cancelled.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Straggler {
+    /// Name of the task.
+    pub name: String,
+    /// The line that spawned it.
+    pub spawned_at: &'static Location<'static>,
+    /// What it waits on, if the library can see it; see
+    /// [`threads::waiting_on`](crate::threads::waiting_on).
+    pub waiting: Option<WaitInfo>,
+    /// For how long the group has been waiting for it since the cancellation.
+    pub overdue: Duration,
+}
+
+impl fmt::Display for Straggler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secs = self.overdue.as_secs_f64();
+        write!(
+            f,
+            "task \"{}\" still runs {secs:.1} s after its group was cancelled",
+            self.name
+        )?;
+        write!(f, "; spawned at {}; ", self.spawned_at)?;
+        match &self.waiting {
+            Some(wait) => write!(f, "{wait}"),
+            None => write!(f, "running, or in a wait that the library does not see"),
+        }
+    }
+}
+
+type Report = Arc<dyn Fn(&[Straggler]) + Send + Sync>;
+
+/// What to do about stragglers.
+#[derive(Clone)]
+pub(super) struct Watch {
+    pub(super) after: Duration,
+    pub(super) report: Report,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(5),
+            report: Arc::new(print),
+        }
+    }
+}
+
+fn print(stragglers: &[Straggler]) {
+    let mut stderr = std::io::stderr().lock();
+    for straggler in stragglers {
+        // Not `eprintln!`, which panics where there is no standard error.
+        writeln!(stderr, "cleanbreak: {straggler}").ok();
+    }
+}
+
+impl Watch {
+    /// Waits until every task has ended. Reports those that run on after the cancellation, after
+    /// `self.after`, then twice that, and so on.
+    pub(super) fn await_end(&self, queue: &Arc<Queue>, token: &CancelToken) {
+        if queue.await_end(None, || true) {
+            return;
+        }
+        let nudged = queue.clone();
+        let nudge = token.on_cancel(move || nudged.nudge());
+        let ended = queue.await_end(None, || token.is_cancelled());
+        drop(nudge);
+        if ended {
+            return;
+        }
+        let clock = token.clock();
+        let (start, mut patience) = (clock.now(), self.after);
+        while !await_end_until(queue, clock, start.checked_add(patience)) {
+            let overdue = clock.now().duration_since(start);
+            self.report(&queue.threads(), overdue);
+            patience = patience.saturating_mul(2);
+        }
+    }
+
+    fn report(&self, threads: &[Arc<Record>], overdue: Duration) {
+        let describe = |thread: &Arc<Record>| {
+            let task = thread.task()?;
+            Some(Straggler {
+                name: task.name.to_string(),
+                spawned_at: task.site,
+                waiting: thread.waiting(),
+                overdue,
+            })
+        };
+        let stragglers: Vec<_> = threads.iter().filter_map(describe).collect();
+        if stragglers.is_empty() {
+            return;
+        }
+        // The tasks still borrow from frames above this one: nothing may unwind through here.
+        let reported = catch_unwind(AssertUnwindSafe(|| (self.report)(&stragglers)));
+        if let Err(payload) = reported {
+            discard(payload);
+        }
+    }
+}
+
+/// Wakes who waits for a group, by a clock that a condition variable cannot wait on.
+struct Nudge(Arc<Queue>);
+
+impl Timed for Nudge {
+    fn fire(self: Arc<Self>, _due: Instant, _now: Instant) -> Option<Instant> {
+        self.0.nudge();
+        None
+    }
+}
+
+fn await_end_until(queue: &Arc<Queue>, clock: &Clock, deadline: Option<Instant>) -> bool {
+    let Some(deadline) = deadline else {
+        return queue.await_end(None, || false);
+    };
+    if let Some(deadline) = clock.to_std(deadline) {
+        return queue.await_end(Some(deadline), || false);
+    }
+    let nudge: Arc<dyn Timed> = Arc::new(Nudge(queue.clone()));
+    let timer = clock.register(deadline, Arc::downgrade(&nudge));
+    let ended = queue.await_end(None, || clock.now() >= deadline);
+    drop(timer);
+    ended
+}
