@@ -1,5 +1,10 @@
 //! The clock that is moved by hand: K2; and what both clocks share.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are outside the library's doors"
+)]
+
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -1,5 +1,10 @@
 //! Hooks: T7.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are outside the library's doors"
+)]
+
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,10 @@
 //! Tickers: K3 and K4.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are outside the library's doors"
+)]
+
 mod common;
 
 use std::collections::HashSet;

@@ -1,5 +1,10 @@
 //! Trees of tokens: T2, T3, T8 and T9.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are outside the library's doors"
+)]
+
 mod common;
 
 use std::sync::Barrier;

@@ -399,3 +399,21 @@ impl<X> Link<X> {
         }
     }
 }
+
+#[cfg(all(test, not(cleanbreak_loom)))]
+mod tests {
+    use super::*;
+
+    impl Extra for () {}
+
+    #[test]
+    fn a_look_and_a_clone_take_no_lock() {
+        let node = Node::root(());
+        let locked = node.inner.lock();
+        assert!(!node.is_cancelled());
+        assert!(node.outcome().is_none(), "not cancelled: no need to look");
+        drop(node.clone());
+        assert!(node.inner.try_lock().is_none(), "it was locked throughout");
+        drop(locked);
+    }
+}

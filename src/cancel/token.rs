@@ -268,6 +268,9 @@ impl CancelToken {
     /// A receiver that disconnects on cancellation and never carries a message: for `select!`,
     /// with any number of clones and waiters, for as long as you like.
     ///
+    /// A clone of it does not keep the token: it also disconnects when the last handle of the token
+    /// and of all below it is gone, since nothing could cancel it any more.
+    ///
     /// # Performance
     ///
     /// The first call allocates a channel; later ones are one atomic load.

@@ -1,4 +1,8 @@
 //! Help shared by the tests.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests are outside the library's doors"
+)]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::sync::mpsc;
