@@ -180,6 +180,11 @@ mod model {
                 self.0.opened.wait(&mut open);
             }
         }
+
+        /// What `try_recv` tells of the real one.
+        pub(crate) fn is_open(&self) -> bool {
+            *self.0.open.lock()
+        }
     }
 
     impl Drop for GateSender {

@@ -1,8 +1,8 @@
 //! The tree behind the tokens.
 //!
 //! A node knows its parents (strongly, so that a cancel on the way down never meets a gap) and its
-//! children (weakly, so that a dropped child is gone). `X` is what the token keeps here; the
-//! protocol never looks at it.
+//! children (weakly, so that a dropped child is gone). `X` is what the token keeps here; all that
+//! the protocol asks of it is whether it had come to an end by itself.
 //!
 //! # Invariants
 //!
@@ -20,6 +20,8 @@
 //! 5. Hooks run when no lock is held, after all marks of their sweep. A parent's come before its
 //!    children's; those of one node in the order of registration.
 //! 6. No recursion: neither a sweep nor a drop uses stack in proportion to the tree.
+//! 7. A sweep hands down what each node has, not what it brought along: a child that is cancelled
+//!    through its parent has its parent's outcome, whosever sweep comes by first.
 //!
 //! # Lock order
 //!
@@ -84,10 +86,20 @@ struct Rare {
 /// What a mark found.
 struct Marked {
     first: bool,
-    swept: bool,
+    /// The node's outcome, for what is below it; `None` if that has been swept.
+    unswept: Option<Cancelled>,
 }
 
-impl<X> Node<X> {
+/// What a node keeps for the token.
+pub(crate) trait Extra {
+    /// How the node has ended already, if it has and nobody has told it yet: a deadline of its own
+    /// that has passed. Called with no lock held.
+    fn overdue(&self) -> Option<Cancelled> {
+        None
+    }
+}
+
+impl<X: Extra> Node<X> {
     pub(crate) fn root(extra: X) -> Arc<Self> {
         Self::unlinked(Parents::None, extra)
     }
@@ -195,7 +207,7 @@ impl<X> Node<X> {
     pub(crate) fn cancel(self: &Arc<Self>, outcome: &Cancelled) -> bool {
         let mut hooks = Vec::new();
         let marked = self.mark(outcome, &mut hooks);
-        if !marked.swept {
+        if let Some(outcome) = marked.unswept {
             Self::sweep(self, outcome, &mut hooks);
         }
         for hook in hooks {
@@ -219,21 +231,24 @@ impl<X> Node<X> {
                 drop(rare.gate.take());
             }
         }
-        let swept = inner.swept;
+        let unswept = match inner.swept {
+            true => None,
+            false => inner.outcome.clone(),
+        };
         drop(inner);
         if let Some(rare) = rare {
             hooks.extend(rare.hooks.into_values());
         }
-        Marked { first, swept }
+        Marked { first, unswept }
     }
 
     /// Invariant 4: marks everything below `top`, depth first. The frames stand for the path from
     /// `top` down to where the sweep is.
-    fn sweep(top: &Arc<Self>, outcome: &Cancelled, hooks: &mut Vec<Arc<Hook>>) {
-        let mut path = vec![Frame::new(top.clone())];
+    fn sweep(top: &Arc<Self>, outcome: Cancelled, hooks: &mut Vec<Arc<Hook>>) {
+        let mut path = vec![Frame::new(top.clone(), outcome)];
         while let Some(frame) = path.last_mut() {
-            if let Some(child) = frame.next_unswept(outcome, hooks) {
-                path.push(Frame::new(child));
+            if let Some((child, outcome)) = frame.next_unswept(hooks) {
+                path.push(Frame::new(child, outcome));
             } else {
                 frame.node.inner.lock().swept = true;
                 path.pop();
@@ -255,16 +270,19 @@ impl<X> Node<X> {
 /// One node on the path of a sweep.
 struct Frame<X> {
     node: Arc<Node<X>>,
+    /// The node's, which its children get (invariant 7).
+    outcome: Cancelled,
     /// Children from here on have not been looked at.
     cursor: usize,
     /// Children that have children in turn: marked, to be descended into.
-    unswept: Vec<Arc<Node<X>>>,
+    unswept: Vec<(Arc<Node<X>>, Cancelled)>,
 }
 
-impl<X> Frame<X> {
-    fn new(node: Arc<Node<X>>) -> Self {
+impl<X: Extra> Frame<X> {
+    fn new(node: Arc<Node<X>>, outcome: Cancelled) -> Self {
         Self {
             node,
+            outcome,
             cursor: 0,
             unswept: Vec::new(),
         }
@@ -272,15 +290,15 @@ impl<X> Frame<X> {
 
     /// Marks children until one turns up whose own children are not swept, and returns it; `None`
     /// when there is none left.
-    fn next_unswept(
-        &mut self,
-        outcome: &Cancelled,
-        hooks: &mut Vec<Arc<Hook>>,
-    ) -> Option<Arc<Node<X>>> {
+    fn next_unswept(&mut self, hooks: &mut Vec<Arc<Hook>>) -> Option<(Arc<Node<X>>, Cancelled)> {
         while self.unswept.is_empty() {
-            let batch = self.next_batch()?;
-            let unswept = |child: &Arc<Node<X>>| !child.mark(outcome, hooks).swept;
-            self.unswept.extend(batch.into_iter().filter(unswept));
+            for child in self.next_batch()? {
+                let overdue = child.extra.overdue();
+                let outcome = overdue.as_ref().unwrap_or(&self.outcome);
+                if let Some(outcome) = child.mark(outcome, hooks).unswept {
+                    self.unswept.push((child, outcome));
+                }
+            }
         }
         let child = self.unswept.pop();
         if self.unswept.is_empty() {
