@@ -10,6 +10,8 @@
 //! nothing and only disconnects. `Arc` and `Weak` are std's in both builds: loom's `Arc` has no
 //! `Weak`, and the reference counts of std are not what we set out to prove.
 
+pub(crate) mod chan;
+
 pub(crate) use std::sync::{Arc, Weak};
 
 #[cfg(not(cleanbreak_loom))]
@@ -22,7 +24,7 @@ pub(crate) use model::*;
 mod real {
     use std::convert::Infallible;
 
-    pub(crate) use parking_lot::{Condvar, Mutex};
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::sync::Once;
     pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use std::thread::ThreadId;
@@ -40,6 +42,33 @@ mod real {
 
     pub(crate) fn current_thread() -> ThreadId {
         std::thread::current().id()
+    }
+
+    /// How long to try again before parking: the schedule of crossbeam's own blocking calls, so
+    /// that a wait of ours parks neither sooner nor later than one of theirs.
+    pub(crate) struct Backoff(u32);
+
+    impl Backoff {
+        const SPINS: u32 = 6;
+        const YIELDS: u32 = 10;
+
+        pub(crate) fn new() -> Self {
+            Self(0)
+        }
+
+        /// Spins, later yields; `false` when it is time to park instead.
+        pub(crate) fn snooze(&mut self) -> bool {
+            if self.0 > Self::YIELDS {
+                return false;
+            }
+            if self.0 <= Self::SPINS {
+                (0..1_u32 << self.0).for_each(|_| std::hint::spin_loop());
+            } else {
+                std::thread::yield_now();
+            }
+            self.0 += 1;
+            true
+        }
     }
 }
 
@@ -133,10 +162,38 @@ mod model {
         }
     }
 
+    /// Repeating a failed attempt teaches the model nothing: it parks at once.
+    pub(crate) struct Backoff;
+
+    impl Backoff {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
+        pub(crate) fn snooze(&mut self) -> bool {
+            false
+        }
+    }
+
+    /// Threads that wait for more than one thing at a time, as `select!` does.
+    #[derive(Debug, Default)]
+    pub(crate) struct Waiters(Vec<loom::thread::Thread>);
+
+    impl Waiters {
+        pub(crate) fn add_current(&mut self) {
+            self.0.push(loom::thread::current());
+        }
+
+        pub(crate) fn wake_all(&mut self) {
+            self.0.drain(..).for_each(|thread| thread.unpark());
+        }
+    }
+
     #[derive(Debug)]
     struct Door {
         open: Mutex<bool>,
         opened: Condvar,
+        waiters: Mutex<Waiters>,
     }
 
     #[derive(Clone, Debug)]
@@ -148,6 +205,7 @@ mod model {
         let door = Arc::new(Door {
             open: Mutex::new(false),
             opened: Condvar::new(),
+            waiters: Mutex::default(),
         });
         (GateSender(door.clone()), GateReceiver(door))
     }
@@ -160,12 +218,22 @@ mod model {
                 self.0.opened.wait(&mut open);
             }
         }
+
+        /// One arm of a `select!`: `true` if open, else the current thread will be unparked.
+        pub(crate) fn poll(&self) -> bool {
+            let open = self.0.open.lock();
+            if !*open {
+                self.0.waiters.lock().add_current();
+            }
+            *open
+        }
     }
 
     impl Drop for GateSender {
         fn drop(&mut self) {
             *self.0.open.lock() = true;
             self.0.opened.notify_all();
+            self.0.waiters.lock().wake_all();
         }
     }
 }
