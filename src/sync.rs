@@ -24,7 +24,9 @@ pub(crate) use model::*;
 mod real {
     use std::convert::Infallible;
 
-    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+    pub(crate) use parking_lot::{Condvar, Mutex};
+    /// A mutex that is taken by `try_lock` too.
+    pub(crate) use parking_lot::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
     pub(crate) use std::sync::Once;
     pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use std::thread::ThreadId;
@@ -175,17 +177,107 @@ mod model {
         }
     }
 
-    /// Threads that wait for more than one thing at a time, as `select!` does.
+    /// A mutex whose `try_lock` may fail. loom's own blocks instead if it was about to run when
+    /// the lock was taken, so a protocol that relies on not waiting would deadlock in the model.
+    pub(crate) struct TryMutex<T> {
+        locked: Mutex<bool>,
+        unlocked: Condvar,
+        value: Mutex<T>,
+    }
+
+    /// The `Option` is empty only inside `drop`.
+    pub(crate) struct TryMutexGuard<'a, T> {
+        owner: &'a TryMutex<T>,
+        value: Option<MutexGuard<'a, T>>,
+    }
+
+    impl<T> TryMutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self {
+                locked: Mutex::new(false),
+                unlocked: Condvar::new(),
+                value: Mutex::new(value),
+            }
+        }
+
+        pub(crate) fn lock(&self) -> TryMutexGuard<'_, T> {
+            let mut locked = self.locked.lock();
+            while *locked {
+                self.unlocked.wait(&mut locked);
+            }
+            self.guard(&mut locked)
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<TryMutexGuard<'_, T>> {
+            let mut locked = self.locked.lock();
+            (!*locked).then(|| self.guard(&mut locked))
+        }
+
+        fn guard(&self, locked: &mut bool) -> TryMutexGuard<'_, T> {
+            *locked = true;
+            TryMutexGuard {
+                owner: self,
+                value: Some(self.value.lock()),
+            }
+        }
+    }
+
+    impl<T> Deref for TryMutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            self.value.as_ref().expect("unlocked")
+        }
+    }
+
+    impl<T> DerefMut for TryMutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.value.as_mut().expect("unlocked")
+        }
+    }
+
+    impl<T> Drop for TryMutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.value = None;
+            *self.owner.locked.lock() = false;
+            self.owner.unlocked.notify_one();
+        }
+    }
+
+    /// A thread that waits for more than one thing, as `select!` does. (Not by loom's `park`: its
+    /// token is lost when the thread then waits for a mutex.)
+    #[derive(Clone, Debug)]
+    pub(crate) struct Waiter(Arc<(Mutex<bool>, Condvar)>);
+
+    impl Waiter {
+        pub(crate) fn new() -> Self {
+            Self(Arc::new((Mutex::new(false), Condvar::new())))
+        }
+
+        /// Returns once for every round in which it was woken.
+        pub(crate) fn wait(&self) {
+            let mut woken = self.0.0.lock();
+            while !*woken {
+                self.0.1.wait(&mut woken);
+            }
+            *woken = false;
+        }
+
+        fn wake(&self) {
+            *self.0.0.lock() = true;
+            self.0.1.notify_one();
+        }
+    }
+
     #[derive(Debug, Default)]
-    pub(crate) struct Waiters(Vec<loom::thread::Thread>);
+    pub(crate) struct Waiters(Vec<Waiter>);
 
     impl Waiters {
-        pub(crate) fn add_current(&mut self) {
-            self.0.push(loom::thread::current());
+        pub(crate) fn add(&mut self, waiter: &Waiter) {
+            self.0.push(waiter.clone());
         }
 
         pub(crate) fn wake_all(&mut self) {
-            self.0.drain(..).for_each(|thread| thread.unpark());
+            self.0.drain(..).for_each(|waiter| waiter.wake());
         }
     }
 
@@ -219,11 +311,15 @@ mod model {
             }
         }
 
-        /// One arm of a `select!`: `true` if open, else the current thread will be unparked.
-        pub(crate) fn poll(&self) -> bool {
+        pub(crate) fn is_open(&self) -> bool {
+            *self.0.open.lock()
+        }
+
+        /// One arm of a `select!`: `true` if open, else `waiter` will be woken.
+        pub(crate) fn poll(&self, waiter: &Waiter) -> bool {
             let open = self.0.open.lock();
             if !*open {
-                self.0.waiters.lock().add_current();
+                self.0.waiters.lock().add(waiter);
             }
             *open
         }

@@ -6,7 +6,7 @@
 //! protocol a capacity of zero is a channel that is always full.
 
 use super::Unsent;
-use crate::sync::{Arc, GateReceiver, Mutex, Waiters};
+use crate::sync::{Arc, GateReceiver, Mutex, Waiter, Waiters};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -49,24 +49,25 @@ pub(crate) fn send_or_stop<T>(
     stop: Option<&GateReceiver>,
     _time_does_not_exist: Option<Instant>,
 ) -> Result<(), Unsent<T>> {
+    let waiter = Waiter::new();
     loop {
-        if gate.poll() {
+        if gate.poll(&waiter) {
             return Err(Unsent::Closed(value));
         }
-        if stop.is_some_and(GateReceiver::poll) {
+        if stop.is_some_and(|stop| stop.poll(&waiter)) {
             return Err(Unsent::Stopped(value));
         }
-        value = match tx.poll_send(value) {
+        value = match tx.poll_send(value, &waiter) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Disconnected(value)) => return Err(Unsent::Closed(value)),
             Err(TrySendError::Full(value)) => value,
         };
-        loom::thread::park();
+        waiter.wait();
     }
 }
 
 pub(crate) fn has_fired(stop: &GateReceiver) -> bool {
-    stop.poll()
+    stop.is_open()
 }
 
 impl<T> Sender<T> {
@@ -74,12 +75,12 @@ impl<T> Sender<T> {
         self.0.lock().push(value)
     }
 
-    /// `try_send` that has the current thread unparked when a full channel has changed.
-    fn poll_send(&self, value: T) -> Result<(), TrySendError<T>> {
+    /// `try_send` that has `waiter` woken when a full channel has changed.
+    fn poll_send(&self, value: T, waiter: &Waiter) -> Result<(), TrySendError<T>> {
         let mut state = self.0.lock();
         let sent = state.push(value);
         if sent.is_err() {
-            state.waiters.add_current();
+            state.waiters.add(waiter);
         }
         sent
     }
@@ -101,6 +102,7 @@ impl<T> State<T> {
 
 impl<T> Receiver<T> {
     pub(crate) fn recv(&self) -> Result<T, RecvError> {
+        let waiter = Waiter::new();
         loop {
             let mut state = self.0.lock();
             if let Some(value) = state.queue.pop_front() {
@@ -110,9 +112,9 @@ impl<T> Receiver<T> {
             if state.senders == 0 {
                 return Err(RecvError);
             }
-            state.waiters.add_current();
+            state.waiters.add(&waiter);
             drop(state);
-            loom::thread::park();
+            waiter.wait();
         }
     }
 }
