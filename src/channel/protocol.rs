@@ -168,6 +168,12 @@ impl<T> Core<T> {
         &self.rx
     }
 
+    /// How many sending handles are listed; `None` once closed.
+    #[cfg(test)]
+    pub(crate) fn listed(&self) -> Option<usize> {
+        self.open.lock().as_ref().map(|open| open.slots.len())
+    }
+
     fn borrow_sender(&self) -> Option<Sender<T>> {
         self.open.lock().as_ref().map(|open| open.master.clone())
     }

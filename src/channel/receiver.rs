@@ -162,6 +162,7 @@ impl<T> SafeReceiver<T> {
     /// `recv` bounded by a `stop` that disconnects. Already stopped: no receive, even if something
     /// is queued (it stays queued) and even if the channel has ended: a loop that is told to stop
     /// stops, and does not first work through a backlog of any length.
+    #[cfg_attr(not(test), expect(dead_code, reason = "waits for the token"))]
     pub(crate) fn recv_until(&self, stop: &GateReceiver) -> Result<T, RecvCancelError> {
         if crate::sync::chan::has_fired(stop) {
             return Err(RecvCancelError::Cancelled);

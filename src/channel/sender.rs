@@ -151,6 +151,7 @@ impl<T> SafeSender<T> {
 
     /// `send` bounded by a `stop` that disconnects. Already stopped: no send, even if there is room
     /// and even if the channel is closed as well.
+    #[cfg_attr(not(test), expect(dead_code, reason = "waits for the token"))]
     pub(crate) fn send_until(
         &self,
         value: T,

@@ -1,4 +1,4 @@
-//! What only the crate itself can reach: the bodies that a token bounds.
+//! What only the crate itself can reach: the bodies that a token bounds, and the list of handles.
 
 use super::{RecvCancelError, SafeChannel, SendCancelError};
 use crate::sync::gate;
@@ -93,4 +93,19 @@ fn a_receive_blocked_on_an_empty_channel_ends_when_its_stop_fires() {
     let ended = receiver.join().unwrap();
     assert_eq!(ended, Err(RecvCancelError::Cancelled));
     drop(tx);
+}
+
+#[test]
+fn a_dropped_clone_of_a_sender_leaves_no_residue() {
+    let (tx, rx) = SafeChannel::bounded::<u8>(1);
+    let clones: Vec<_> = (0..100).map(|_| tx.clone()).collect();
+    assert_eq!(rx.core().listed(), Some(101));
+    drop(clones);
+    assert_eq!(rx.core().listed(), Some(1));
+    (0..100).for_each(|_| drop(tx.clone()));
+    assert_eq!(rx.core().listed(), Some(1));
+    rx.close();
+    let late = tx.clone();
+    assert_eq!(rx.core().listed(), None);
+    drop(late);
 }
