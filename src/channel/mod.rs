@@ -52,6 +52,14 @@
 //! handle for each thread that sends. Cloning and dropping a sender is O(log handles) under that
 //! lock; `close` is O(handles) once, and waits only for sends that are between two instructions,
 //! never for room or for a receiver.
+//!
+//! A send that finds no room tries again for as long as crossbeam's does, and then parks in a
+//! two-armed `select!`, because nothing else in crossbeam can be woken by a close. Where the
+//! retries succeed, a send that waits is as fast as crossbeam's or faster. Where they do not, parking
+//! costs more than crossbeam's does, and the worst case is **capacity zero with several senders on
+//! a busy machine**: crossbeam's blocked sender leaves its value where the receiver picks it up,
+//! a select must first wake up to hand it over. There a value took 2 to 5 times as long (20 µs
+//! instead of 6 µs on two virtual cores). A capacity of one or more does not have this cost.
 
 mod err;
 mod inputs;
