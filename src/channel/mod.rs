@@ -58,7 +58,7 @@
 //! retries succeed, a send that waits is as fast as crossbeam's or faster. Where they do not, parking
 //! costs more than crossbeam's does, and the worst case is **capacity zero with several senders on
 //! a busy machine**: crossbeam's blocked sender leaves its value where the receiver picks it up,
-//! a select must first wake up to hand it over. There a value took 3 to 4 times as long (15 to
+//! a select must first wake up to hand it over. There a value took 2 to 4 times as long (14 to
 //! 31 µs instead of 5 to 8 µs, on two virtual cores).
 
 mod err;
