@@ -5,10 +5,13 @@
 //! 1. `pending` counts the tasks that were taken in and have not ended. A task has ended when its
 //!    closure, its captured values and this file's reference to it are gone; only then does
 //!    `pending` fall. Who sees zero may free what tasks borrow.
-//! 2. A task runs on a *server*, a loop on a lent thread. Without a limit every waiting task has a
-//!    server coming or idle: `jobs.len() <= starting + idle` whenever the lock is free, so tasks
-//!    may wait for each other. With a limit, there are never more than `limit` servers.
-//! 3. A server leaves only when it sees no job, under the lock. So a job is never left behind.
+//! 2. A task runs on a *server*, a loop on a lent thread. A server that is started brings the task
+//!    that it was started for along; nobody else can take that. So without a limit every task has
+//!    a server of its own, and tasks may wait for each other. With a limit, there are never more
+//!    than `limit` servers.
+//! 3. `jobs` is not empty only while there is a *certain* server: one whose thread exists. It
+//!    leaves only when it sees no job, under the lock. So a job is never left behind, even if the
+//!    thread of another is refused.
 //! 4. No user code runs under the lock: neither a task nor the destructor of one.
 //!
 //! Lock order: this lock is taken with no other lock held, and only a lender's is taken under it.
@@ -57,11 +60,11 @@ struct State {
     next_job: u64,
     pending: usize,
     running: Vec<Running>,
-    /// Servers that were lent a thread and have not arrived.
-    starting: usize,
     idle: usize,
     /// Servers in all: starting, idle and busy.
     servers: usize,
+    /// The first jobs of those servers of which it is not known yet whether they get a thread.
+    unsure: Vec<u64>,
     closed: bool,
     /// Spawns that wait for a place.
     place_wanted: usize,
@@ -97,52 +100,69 @@ impl Queue {
         })
     }
 
-    /// Takes a job in if there is a server, a thread or a place for it. `overflow` ignores the
-    /// backlog's bound. Does not wait.
+    /// Takes a job in if there is a server, a thread or a place for it. `overflow`, which is for
+    /// servers, ignores the backlog's bound. Does not wait.
     pub(super) fn try_push(self: &Arc<Self>, job: Job, overflow: bool) -> Result<(), Refused> {
         let mut state = self.state.lock();
-        let task = job.task.clone();
-        let served = state.jobs.len() < state.coming();
-        let starts = !served && self.may_serve(&state);
-        if !served && !starts && !overflow && !self.has_place(&state) {
+        if state.jobs.len() < state.idle {
+            self.work.notify_one();
+        } else if self.may_serve(&state) {
+            let id = state.admit();
+            state.servers += 1;
+            state.unsure.push(id);
+            drop(state);
+            return self.start_server(id, job);
+        } else if !overflow && !self.has_place(&state) {
             drop(state);
             drop(job);
             return Err(Refused::Full);
         }
-        if served && state.idle > 0 {
-            self.work.notify_one();
-        }
-        let id = state.take_in(job);
-        if !starts {
-            return Ok(());
-        }
-        state.starting += 1;
-        state.servers += 1;
-        drop(state);
-        let queue = self.clone();
-        let lent = self.lender.lend(&task, Box::new(move || queue.serve()));
-        lent.or_else(|error| self.do_without(id, error))
+        let id = state.admit();
+        state.jobs.push_back((id, job));
+        Ok(())
     }
 
-    /// A server could not be started: the job goes back, unless another has it or will.
-    fn do_without(&self, id: u64, error: ThreadError) -> Result<(), Refused> {
+    /// Starts a server for a job that was admitted. If it gets no thread, the job goes back; or,
+    /// with a limit, to the servers that there are.
+    fn start_server(self: &Arc<Self>, id: u64, job: Job) -> Result<(), Refused> {
+        let task = job.task.clone();
+        let seat = Arc::new(Mutex::new(Some(job)));
+        let (queue, first) = (self.clone(), seat.clone());
+        let server = Box::new(move || {
+            let job = first.lock().take();
+            drop(first);
+            queue.serve(id, job);
+        });
+        let lent = self.lender.lend(&task, server);
+        let Err(error) = lent else {
+            self.is_sure(&mut self.state.lock(), id);
+            return Ok(());
+        };
+        let job = seat.lock().take();
         let mut state = self.state.lock();
-        state.starting -= 1;
+        self.is_sure(&mut state, id);
         state.servers -= 1;
-        let limited = self.limit.is_some() && state.servers > 0;
-        if limited || state.jobs.len() <= state.coming() {
+        if self.limit.is_some() && state.certain() > 0 {
+            if state.jobs.len() < state.idle {
+                self.work.notify_one();
+            }
+            state.jobs.extend(job.map(|job| (id, job)));
             return Ok(());
         }
-        match state.jobs.iter().position(|(waiting, _)| *waiting == id) {
-            Some(at) => {
-                let job = state.jobs.remove(at);
-                state.pending -= 1;
-                drop(state);
-                drop(job);
-                Err(Refused::Thread(error))
-            }
-            // It runs; one that came later waits for a server to be free instead.
-            None => Ok(()),
+        state.pending -= 1;
+        // Nobody waits for the end here, as who spawns holds the scope; but a place is free.
+        self.moved.notify_all();
+        drop(state);
+        drop(job);
+        Err(Refused::Thread(error))
+    }
+
+    /// It is known now whether the server that was to start with this job has a thread.
+    fn is_sure(&self, state: &mut State, id: u64) {
+        let before = state.unsure.len();
+        state.unsure.retain(|unsure| *unsure != id);
+        if state.unsure.len() < before && state.place_wanted > 0 {
+            self.moved.notify_all();
         }
     }
 
@@ -150,14 +170,16 @@ impl Queue {
         self.limit.is_none_or(|limit| state.servers < limit.get())
     }
 
-    /// The loop of a server.
-    fn serve(&self) {
+    /// The loop of a server that was started for the job `first`.
+    fn serve(&self, first: u64, job: Option<Job>) {
         let record = current_record();
         let _here = Serving::enter(self);
+        let mut next = job.map(|job| (first, job));
         let mut state = self.state.lock();
-        state.starting -= 1;
+        self.is_sure(&mut state, first);
         'serve: loop {
-            while let Some((id, Job { run, task })) = state.jobs.pop_front() {
+            while let Some((id, Job { run, task })) = next.take().or_else(|| state.jobs.pop_front())
+            {
                 state.begin(id, task.clone(), record.clone());
                 drop(state);
                 if let Some(record) = &record {
@@ -223,7 +245,11 @@ impl Queue {
 
     /// Whether a job would find a server, a thread or a place to wait.
     fn has_place(&self, state: &State) -> bool {
-        state.jobs.len() < state.coming() + self.backlog || self.may_serve(state)
+        let waiting_at_most = match state.certain() {
+            0 => 0,
+            _ => state.idle.saturating_add(self.backlog),
+        };
+        state.jobs.len() < waiting_at_most || self.may_serve(state)
     }
 
     /// Ends the servers, when nothing is pending any more, and joins the group's own threads.
@@ -274,16 +300,15 @@ impl Drop for Serving {
 }
 
 impl State {
-    /// Servers that can take a job without anybody ending first.
-    fn coming(&self) -> usize {
-        self.starting + self.idle
+    /// Servers whose threads exist.
+    fn certain(&self) -> usize {
+        self.servers - self.unsure.len()
     }
 
-    fn take_in(&mut self, job: Job) -> u64 {
+    fn admit(&mut self) -> u64 {
         let id = self.next_job;
         self.next_job += 1;
         self.pending += 1;
-        self.jobs.push_back((id, job));
         id
     }
 
