@@ -14,6 +14,9 @@ pub mod clock;
 pub mod cancel;
 
 #[cfg(not(cleanbreak_loom))]
+pub mod flow;
+
+#[cfg(not(cleanbreak_loom))]
 pub mod ticker;
 
 #[cfg(not(cleanbreak_loom))]

@@ -28,7 +28,7 @@ pub(crate) use model::*;
 mod real {
     use std::convert::Infallible;
 
-    pub(crate) use parking_lot::{Condvar, Mutex};
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::sync::Once;
     pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use std::thread::ThreadId;
@@ -47,6 +47,16 @@ mod real {
     pub(crate) fn current_thread() -> ThreadId {
         std::thread::current().id()
     }
+
+    /// A short wait for another thread, longer with each `round`: first on the processor, then by
+    /// giving it away.
+    pub(crate) fn pause(round: u32) {
+        if round < 4 {
+            (0..1 << (round + 3)).for_each(|_| std::hint::spin_loop());
+        } else {
+            std::thread::yield_now();
+        }
+    }
 }
 
 #[cfg(cleanbreak_loom)]
@@ -59,6 +69,10 @@ mod model {
 
     pub(crate) fn current_thread() -> ThreadId {
         loom::thread::current().id()
+    }
+
+    pub(crate) fn pause(_round: u32) {
+        loom::thread::yield_now();
     }
 
     /// loom's mutex with parking_lot's signatures.
@@ -165,6 +179,11 @@ mod model {
             while !*open {
                 self.0.opened.wait(&mut open);
             }
+        }
+
+        /// What `try_recv` tells of the real one.
+        pub(crate) fn is_open(&self) -> bool {
+            *self.0.open.lock()
         }
     }
 

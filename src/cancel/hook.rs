@@ -4,7 +4,7 @@
 //!
 //! 1. A hook goes `Armed → Running → Done` or `Armed → Done` (taken back). Only `Armed` has the
 //!    closure, and whoever makes the step away from it has it alone: it runs once or not at all.
-//! 2. The closure runs, and is dropped, outside every lock.
+//! 2. The closure runs, and is dropped, outside every lock, and no panic of it gets out.
 //! 3. Who waits for a running hook is in [`WAITS`] for as long as it waits: entered under that
 //!    hook's lock, and taken out under it when the hook is done. So of the threads that would close
 //!    a circle of hooks waiting for each other, the last one sees the circle, and does not wait.
@@ -67,7 +67,7 @@ impl Hook {
         let Some(closure) = self.disarm(running) else {
             return;
         };
-        run_contained(closure);
+        contain(closure);
         self.finish();
     }
 
@@ -75,7 +75,7 @@ impl Hook {
     pub(crate) fn take_back(&self) -> TakeBack {
         match self.disarm(State::Done) {
             Some(closure) => {
-                drop(closure);
+                drop_contained(closure);
                 TakeBack::TakenBack
             }
             None if matches!(*self.state.lock(), State::Done) => TakeBack::Done,
@@ -151,8 +151,22 @@ fn announce_wait(runner: ThreadId, hook: usize) -> bool {
     true
 }
 
-pub(crate) fn run_contained(closure: Closure) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(closure)) {
+/// Goes with its node, or with a registration whose node is gone: on any thread, maybe the timer's.
+impl Drop for Hook {
+    fn drop(&mut self) {
+        if let State::Armed(closure) = std::mem::replace(self.state.get_mut(), State::Done) {
+            drop_contained(closure);
+        }
+    }
+}
+
+/// For a closure that does not run: the destructors of what it captured are the user's, too.
+pub(crate) fn drop_contained(closure: Closure) {
+    contain(|| drop(closure));
+}
+
+fn contain(code: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
         // A payload's destructor may panic in turn; that one goes where the first went.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(second);

@@ -1,8 +1,8 @@
 //! The tree behind the tokens.
 //!
 //! A node knows its parents (strongly, so that a cancel on the way down never meets a gap) and its
-//! children (weakly, so that a dropped child is gone). `X` is what the token keeps here; the
-//! protocol never looks at it.
+//! children (weakly, so that a dropped child is gone). `X` is what the token keeps here; all that
+//! the protocol asks of it is whether it had come to an end by itself.
 //!
 //! # Invariants
 //!
@@ -14,12 +14,14 @@
 //! 3. The mark and the wake of one node are one critical section: whoever finds a node marked also
 //!    finds its waiters woken. Waking under the lock is harmless here, because a gate wakes by a
 //!    disconnect, which runs no code of ours and none of the user's.
-//! 4. A cancelled node keeps a child linked until that child's whole subtree has been marked. So a
-//!    second cancel that comes by while a first is still on its way finds all that is left to do,
-//!    does it too, and neither returns before every descendant is marked and woken.
+//! 4. `swept` is set, under the lock, when the whole subtree has been marked, and not before. A
+//!    second cancel that comes by while a first is still on its way passes over nothing but swept
+//!    subtrees, so neither returns before every descendant is marked and woken.
 //! 5. Hooks run when no lock is held, after all marks of their sweep. A parent's come before its
 //!    children's; those of one node in the order of registration.
 //! 6. No recursion: neither a sweep nor a drop uses stack in proportion to the tree.
+//! 7. A sweep hands down what each node has, not what it brought along: a child that is cancelled
+//!    through its parent has its parent's outcome, whosever sweep comes by first.
 //!
 //! # Lock order
 //!
@@ -38,12 +40,15 @@ use crate::sync::{Arc, AtomicBool, GateReceiver, GateSender, Mutex, Ordering, We
 /// How many children a sweep takes up per visit to their parent's lock.
 const BATCH: usize = 32;
 
+/// In this order, so that a sweep over many leaves touches one cache line of each: the reference
+/// counts, the flag and what the lock guards.
+#[repr(C)]
 pub(crate) struct Node<X> {
     cancelled: AtomicBool,
+    inner: Mutex<Inner<X>>,
     parents: Parents<X>,
     /// Made with the first wait. Set only under the lock.
     gate: OnceLock<GateReceiver>,
-    inner: Mutex<Inner<X>>,
     pub(crate) extra: X,
 }
 
@@ -64,7 +69,9 @@ const UNLINKED: usize = usize::MAX;
 
 struct Inner<X> {
     outcome: Option<Cancelled>,
-    children: Slab<Weak<Node<X>>>,
+    swept: bool,
+    /// What a leaf does not have: a sweep over many leaves should touch few cache lines.
+    children: Option<Box<Slab<Weak<Node<X>>>>>,
     /// What most nodes never have.
     rare: Option<Box<Rare>>,
 }
@@ -79,15 +86,26 @@ struct Rare {
 /// What a mark found.
 struct Marked {
     first: bool,
-    leaf: bool,
+    /// The node's outcome, for what is below it; `None` if that has been swept.
+    unswept: Option<Cancelled>,
 }
 
-impl<X> Node<X> {
+/// What a node keeps for the token.
+pub(crate) trait Extra {
+    /// How the node has ended already, if it has and nobody has told it yet: a deadline of its own
+    /// that has passed. Called with no lock held.
+    fn overdue(&self) -> Option<Cancelled> {
+        None
+    }
+}
+
+impl<X: Extra> Node<X> {
     pub(crate) fn root(extra: X) -> Arc<Self> {
-        Arc::new(Self::unlinked(extra))
+        Self::unlinked(Parents::None, extra)
     }
 
     /// A child of `parent`, cancelled if that is.
+    #[inline]
     pub(crate) fn child(parent: &Arc<Self>, extra: X) -> Arc<Self> {
         Self::linked(Parents::One(Link::to(parent)), extra)
     }
@@ -99,10 +117,9 @@ impl<X> Node<X> {
     }
 
     /// Complete before it is linked: a sweep that finds it must be able to upgrade to it.
+    #[inline]
     fn linked(parents: Parents<X>, extra: X) -> Arc<Self> {
-        let mut node = Self::unlinked(extra);
-        node.parents = parents;
-        let node = Arc::new(node);
+        let node = Self::unlinked(parents, extra);
         for link in node.parents.links() {
             let mut inner = link.parent.inner.lock();
             if let Some(outcome) = inner.outcome.clone() {
@@ -111,24 +128,27 @@ impl<X> Node<X> {
                 node.cancel(&outcome);
                 break;
             }
-            let slot = inner.children.insert(Arc::downgrade(&node));
+            let slot = inner.children().insert(Arc::downgrade(&node));
             link.slot.store(slot, Ordering::Relaxed);
         }
         node
     }
 
-    fn unlinked(extra: X) -> Self {
-        Self {
+    /// Inlined, to be built in place rather than copied there.
+    #[inline(always)]
+    fn unlinked(parents: Parents<X>, extra: X) -> Arc<Self> {
+        Arc::new(Self {
             cancelled: AtomicBool::new(false),
-            parents: Parents::None,
-            gate: OnceLock::new(),
             inner: Mutex::new(Inner {
                 outcome: None,
-                children: Slab::new(),
+                swept: false,
+                children: None,
                 rare: None,
             }),
+            parents,
+            gate: OnceLock::new(),
             extra,
-        }
+        })
     }
 
     /// Acquire, with the Release store in `mark`: what the canceller did before is visible. No
@@ -187,7 +207,7 @@ impl<X> Node<X> {
     pub(crate) fn cancel(self: &Arc<Self>, outcome: &Cancelled) -> bool {
         let mut hooks = Vec::new();
         let marked = self.mark(outcome, &mut hooks);
-        if !marked.leaf {
+        if let Some(outcome) = marked.unswept {
             Self::sweep(self, outcome, &mut hooks);
         }
         for hook in hooks {
@@ -202,6 +222,7 @@ impl<X> Node<X> {
         let first = inner.outcome.is_none();
         let mut rare = None;
         if first {
+            inner.swept = inner.count_children() == 0;
             inner.outcome = Some(outcome.clone());
             // Release: see `is_cancelled`.
             self.cancelled.store(true, Ordering::Release);
@@ -210,27 +231,27 @@ impl<X> Node<X> {
                 drop(rare.gate.take());
             }
         }
-        let leaf = inner.children.is_empty();
+        let unswept = match inner.swept {
+            true => None,
+            false => inner.outcome.clone(),
+        };
         drop(inner);
         if let Some(rare) = rare {
             hooks.extend(rare.hooks.into_values());
         }
-        Marked { first, leaf }
+        Marked { first, unswept }
     }
 
-    /// Invariant 4: marks everything below `top`, depth first, each node unlinked only when its
-    /// subtree is done. The frames stand for the path from `top` down to where the sweep is.
-    fn sweep(top: &Arc<Self>, outcome: &Cancelled, hooks: &mut Vec<Arc<Hook>>) {
-        let mut path = vec![Frame::new(top.clone())];
+    /// Invariant 4: marks everything below `top`, depth first. The frames stand for the path from
+    /// `top` down to where the sweep is.
+    fn sweep(top: &Arc<Self>, outcome: Cancelled, hooks: &mut Vec<Arc<Hook>>) {
+        let mut path = vec![Frame::new(top.clone(), outcome)];
         while let Some(frame) = path.last_mut() {
-            if let Some((slot, child)) = frame.next_inner_child(outcome, hooks) {
-                frame.below = slot;
-                path.push(Frame::new(child));
-                continue;
-            }
-            path.pop();
-            if let Some(parent) = path.last_mut() {
-                parent.swept.push(parent.below);
+            if let Some((child, outcome)) = frame.next_unswept(hooks) {
+                path.push(Frame::new(child, outcome));
+            } else {
+                frame.node.inner.lock().swept = true;
+                path.pop();
             }
         }
     }
@@ -238,7 +259,7 @@ impl<X> Node<X> {
     /// How many handles there are, beside the links from children: a momentary count.
     pub(crate) fn handles(self: &Arc<Self>) -> usize {
         let inner = self.inner.lock();
-        Arc::strong_count(self).saturating_sub(inner.children.len())
+        Arc::strong_count(self).saturating_sub(inner.count_children())
     }
 
     pub(crate) fn parents(&self) -> impl Iterator<Item = &Arc<Self>> {
@@ -249,75 +270,73 @@ impl<X> Node<X> {
 /// One node on the path of a sweep.
 struct Frame<X> {
     node: Arc<Node<X>>,
+    /// The node's, which its children get (invariant 7).
+    outcome: Cancelled,
     /// Children from here on have not been looked at.
     cursor: usize,
-    /// Children that have children: marked, to be descended into.
-    inner_children: Vec<(usize, Arc<Node<X>>)>,
-    /// Slot of the child that the sweep is below of.
-    below: usize,
-    /// Slots of children whose subtrees are done, to be unlinked on the next visit.
-    swept: Vec<usize>,
+    /// Children that have children in turn: marked, to be descended into.
+    unswept: Vec<(Arc<Node<X>>, Cancelled)>,
 }
 
-impl<X> Frame<X> {
-    fn new(node: Arc<Node<X>>) -> Self {
+impl<X: Extra> Frame<X> {
+    fn new(node: Arc<Node<X>>, outcome: Cancelled) -> Self {
         Self {
             node,
+            outcome,
             cursor: 0,
-            inner_children: Vec::new(),
-            below: 0,
-            swept: Vec::new(),
+            unswept: Vec::new(),
         }
     }
 
-    /// Marks children until one turns up that has children itself, and returns that one with its
-    /// slot; `None` when all are done and unlinked.
-    fn next_inner_child(
-        &mut self,
-        outcome: &Cancelled,
-        hooks: &mut Vec<Arc<Hook>>,
-    ) -> Option<(usize, Arc<Node<X>>)> {
-        loop {
-            if let Some(child) = self.inner_children.pop() {
-                if self.inner_children.is_empty() {
-                    // A chain of a million nodes keeps a million frames: keep them small.
-                    self.inner_children = Vec::new();
-                }
-                return Some(child);
-            }
-            let batch = self.next_batch();
-            if batch.is_empty() && self.swept.is_empty() {
-                return None;
-            }
-            for (slot, child) in batch {
-                if child.mark(outcome, hooks).leaf {
-                    self.swept.push(slot);
-                } else {
-                    self.inner_children.push((slot, child));
+    /// Marks children until one turns up whose own children are not swept, and returns it; `None`
+    /// when there is none left.
+    fn next_unswept(&mut self, hooks: &mut Vec<Arc<Hook>>) -> Option<(Arc<Node<X>>, Cancelled)> {
+        while self.unswept.is_empty() {
+            for child in self.next_batch()? {
+                let overdue = child.extra.overdue();
+                let outcome = overdue.as_ref().unwrap_or(&self.outcome);
+                if let Some(outcome) = child.mark(outcome, hooks).unswept {
+                    self.unswept.push((child, outcome));
                 }
             }
         }
+        let child = self.unswept.pop();
+        if self.unswept.is_empty() {
+            // A chain of a million nodes is a path of a million frames: keep them small.
+            self.unswept = Vec::new();
+        }
+        child
     }
 
-    /// Unlinks what is done and takes up the next children. Those that cannot be upgraded are
-    /// being dropped, and unlink themselves.
-    fn next_batch(&mut self) -> Vec<(usize, Arc<Node<X>>)> {
-        let mut batch = Vec::new();
-        let mut gone = Vec::new();
-        let mut inner = self.node.inner.lock();
-        for slot in self.swept.drain(..) {
-            gone.extend(inner.children.remove(slot));
-        }
-        for (slot, child) in inner.children.iter_from(self.cursor).take(BATCH) {
+    /// The next children; `None` after the last. Those that cannot be upgraded are being dropped,
+    /// and have no waiters or children.
+    fn next_batch(&mut self) -> Option<Vec<Arc<Node<X>>>> {
+        let inner = self.node.inner.lock();
+        let children = inner.children.as_ref()?;
+        let mut next = children.iter_from(self.cursor).take(BATCH).peekable();
+        next.peek()?;
+        let mut batch = Vec::with_capacity(BATCH);
+        for (slot, child) in next {
             self.cursor = slot + 1;
-            batch.extend(child.upgrade().map(|child| (slot, child)));
+            batch.extend(child.upgrade());
         }
-        drop(inner);
-        batch
+        Some(batch)
     }
 }
 
 impl<X> Inner<X> {
+    fn children(&mut self) -> &mut Slab<Weak<Node<X>>> {
+        self.children.get_or_insert_with(|| Box::new(Slab::new()))
+    }
+
+    fn count_children(&self) -> usize {
+        self.children.as_ref().map_or(0, |children| children.len())
+    }
+
+    fn remove_child(&mut self, slot: usize) -> Option<Weak<Node<X>>> {
+        self.children.as_mut()?.remove(slot)
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -372,11 +391,29 @@ impl<X> Link<X> {
     /// reference to it.
     fn unlink(self) -> Parents<X> {
         let slot = self.slot.into_inner();
-        let weak = self.parent.inner.lock().children.remove(slot);
+        let weak = self.parent.inner.lock().remove_child(slot);
         drop(weak);
         match Arc::into_inner(self.parent) {
             Some(mut parent) => parent.parents.take(),
             None => Parents::None,
         }
+    }
+}
+
+#[cfg(all(test, not(cleanbreak_loom)))]
+mod tests {
+    use super::*;
+
+    impl Extra for () {}
+
+    #[test]
+    fn a_look_and_a_clone_take_no_lock() {
+        let node = Node::root(());
+        let locked = node.inner.lock();
+        assert!(!node.is_cancelled());
+        assert!(node.outcome().is_none(), "not cancelled: no need to look");
+        drop(node.clone());
+        assert!(node.inner.try_lock().is_none(), "it was locked throughout");
+        drop(locked);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::hook::{Closure, Hook, TakeBack, run_contained};
+use super::hook::{Closure, Hook, TakeBack, drop_contained};
 use super::token::{CancelToken, TokenNode};
 use crate::sync::{Arc, Weak};
 
@@ -42,7 +42,7 @@ impl Registration {
 
     /// On a token that is never cancelled, the closure is dropped at once.
     pub(super) fn never(closure: Closure) -> Self {
-        run_contained(Box::new(move || drop(closure)));
+        drop_contained(closure);
         Self::spent()
     }
 
@@ -57,7 +57,10 @@ impl Registration {
     /// Takes the hook back without waiting: `true` if it has not started and never will, `false` if
     /// it has run or is running.
     pub fn try_unregister(mut self) -> bool {
-        self.take_back() == TakeBack::TakenBack
+        let taken = self.take_back();
+        // Or the drop would wait for a hook that is running.
+        self.hook = None;
+        taken == TakeBack::TakenBack
     }
 
     /// Leaves the hook armed for as long as the token lives.
@@ -82,6 +85,10 @@ impl Registration {
         taken
     }
 }
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Registration {}
+impl std::panic::RefUnwindSafe for Registration {}
 
 impl Drop for Registration {
     fn drop(&mut self) {

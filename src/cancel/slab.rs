@@ -31,10 +31,6 @@ impl<T> Slab<T> {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     pub(crate) fn insert(&mut self, value: T) -> usize {
         let at = self.vacant;
         match self.slots.get_mut(at) {
@@ -106,7 +102,7 @@ mod tests {
         for n in 0..10_000 {
             assert_eq!(slab.remove(n), Some(n));
         }
-        assert!(slab.is_empty());
+        assert_eq!(slab.len(), 0);
         assert!(slab.slots.capacity() <= KEPT);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::cause::{CancelKind, Cancelled, Cause};
-use super::node::Node;
+use super::node::{Extra, Node};
 use super::registration::{DropGuard, Registration};
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::sync::{Arc, GateReceiver, Weak, gate};
@@ -24,9 +24,11 @@ pub(super) struct Data {
     clock: Clock,
     /// The earliest on the path to the root.
     deadline: Option<Instant>,
+    /// The deadline is not inherited.
+    own_deadline: bool,
     never: bool,
     /// Present if the deadline is this token's own. Set once, before the token is handed out.
-    timer: std::sync::OnceLock<Timer>,
+    timer: OnceLock<Box<Timer>>,
 }
 
 /// A handle to one node of a tree of cancellation; clones are the same node.
@@ -100,7 +102,7 @@ impl CancelToken {
     /// One allocation, and this token's lock when it is made and when its last clone is dropped.
     #[must_use]
     pub fn child(&self) -> Self {
-        self.child_until(self.deadline())
+        self.child_until(self.deadline(), false).born()
     }
 
     /// A child whose deadline is `timeout` from now. Too long to count is no deadline of its own;
@@ -129,12 +131,14 @@ impl CancelToken {
     pub fn child_deadline(&self, deadline: Instant) -> Self {
         match self.deadline() {
             Some(inherited) if inherited <= deadline => self.child(),
-            _ => self.child_until(Some(deadline)).armed(),
+            _ => self.child_until(Some(deadline), true).armed(),
         }
     }
 
-    fn child_until(&self, deadline: Option<Instant>) -> Self {
-        let data = Data::new(self.clock().clone(), deadline);
+    #[inline]
+    fn child_until(&self, deadline: Option<Instant>, own_deadline: bool) -> Self {
+        let mut data = Data::new(self.clock().clone(), deadline);
+        data.own_deadline = own_deadline;
         let node = match self.node.extra.never {
             true => Node::root(data),
             false => Node::child(&self.node, data),
@@ -170,7 +174,7 @@ impl CancelToken {
         let parents = sources.iter().filter(|source| !source.node.extra.never);
         let parents: Vec<_> = parents.map(|source| &source.node).collect();
         let node = Node::child_of_all(&parents, data);
-        Self { node }
+        Self { node }.born()
     }
 
     /// A token for the work that must be done *because* this one was cancelled: on the same clock,
@@ -222,7 +226,7 @@ impl CancelToken {
             return false;
         }
         // A deadline that has passed but was not delivered yet came first all the same.
-        if !self.is_cancelled() && self.remaining() == Some(Duration::ZERO) {
+        if !self.is_cancelled() && self.is_due() {
             self.node.cancel(&deadline_exceeded());
             return false;
         }
@@ -263,6 +267,9 @@ impl CancelToken {
 
     /// A receiver that disconnects on cancellation and never carries a message: for `select!`,
     /// with any number of clones and waiters, for as long as you like.
+    ///
+    /// A clone of it does not keep the token: it also disconnects when the last handle of the token
+    /// and of all below it is gone, since nothing could cancel it any more.
     ///
     /// # Performance
     ///
@@ -463,29 +470,36 @@ impl CancelToken {
         &self.node.extra.clock
     }
 
+    /// Whether the deadline has passed, delivered or not.
+    fn is_due(&self) -> bool {
+        self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// Cancels a token that has just been made if its deadline is in the past.
+    fn born(self) -> Self {
+        if !self.is_cancelled() && self.is_due() {
+            self.node.cancel(&deadline_exceeded());
+        }
+        self
+    }
+
     /// Arms the deadline of a token that has just been made.
     fn armed(self) -> Self {
-        let data = &self.node.extra;
-        let Some(deadline) = data.deadline else {
-            return self;
+        let this = self.born();
+        let data = &this.node.extra;
+        let Some(deadline) = data.deadline.filter(|_| !this.is_cancelled()) else {
+            return this;
         };
-        if self.is_cancelled() {
-            return self;
-        }
-        if deadline <= data.clock.now() {
-            self.node.cancel(&deadline_exceeded());
-            return self;
-        }
-        let node: Weak<TokenNode> = Arc::downgrade(&self.node);
+        let node: Weak<TokenNode> = Arc::downgrade(&this.node);
         match data.clock.register(deadline, node) {
-            Ok(timer) => drop(data.timer.set(timer)),
+            Ok(timer) => drop(data.timer.set(Box::new(timer))),
             Err(error) => {
                 let cause = Some(Cause::error(error));
-                self.node
+                this.node
                     .cancel(&Cancelled::new(CancelKind::Cancelled, cause));
             }
         }
-        self
+        this
     }
 }
 
@@ -494,13 +508,22 @@ const fn deadline_exceeded() -> Cancelled {
 }
 
 impl Data {
+    #[inline]
     fn new(clock: Clock, deadline: Option<Instant>) -> Self {
         Self {
             clock,
             deadline,
+            own_deadline: false,
             never: false,
-            timer: std::sync::OnceLock::new(),
+            timer: OnceLock::new(),
         }
+    }
+}
+
+impl Extra for Data {
+    fn overdue(&self) -> Option<Cancelled> {
+        let deadline = self.deadline.filter(|_| self.own_deadline)?;
+        (deadline <= self.clock.now()).then(deadline_exceeded)
     }
 }
 
@@ -509,11 +532,11 @@ impl Timed for TokenNode {
         self.cancel(&deadline_exceeded());
         None
     }
-
-    fn runs_user_code(&self) -> bool {
-        true
-    }
 }
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for CancelToken {}
+impl std::panic::RefUnwindSafe for CancelToken {}
 
 impl Default for CancelToken {
     fn default() -> Self {

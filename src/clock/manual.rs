@@ -46,6 +46,9 @@ pub(super) struct Manual {
 
 struct State {
     now: Instant,
+    /// How many advances are under way, one within the other. While it is not zero, what comes due
+    /// is left to them: fired elsewhere, it would not be delivered yet when they return.
+    advances: usize,
     queue: DeadlineQueue<Weak<dyn Timed>>,
 }
 
@@ -54,6 +57,7 @@ impl ManualClock {
         let manual = Arc::new(Manual {
             state: Mutex::new(State {
                 now: Instant::ZERO,
+                advances: 0,
                 queue: DeadlineQueue::new(),
             }),
             registered: Condvar::new(),
@@ -81,9 +85,8 @@ impl ManualClock {
     /// changes nothing.
     pub fn advance_to(&self, target: Instant) {
         let _one = self.manual.advancing.lock();
-        while self.manual.fire_next(target) {}
-        let mut state = self.manual.state.lock();
-        state.now = state.now.max(target);
+        self.manual.state.lock().advances += 1;
+        while self.manual.fire_next(target) || !self.manual.arrive(target) {}
     }
 
     /// How many timers wait for a deadline.
@@ -107,6 +110,10 @@ impl ManualClock {
         }
     }
 }
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for ManualClock {}
+impl std::panic::RefUnwindSafe for ManualClock {}
 
 impl Deref for ManualClock {
     type Target = Clock;
@@ -135,11 +142,16 @@ impl Manual {
         let mut state = self.state.lock();
         let key = state.queue.insert(at, timed);
         let now = state.now;
+        // The clock may have passed `at` since the caller looked; no later advance is owed. This
+        // one alone: what else is due belongs to an advance that may start at any moment.
+        let overdue = match at <= now && state.advances == 0 {
+            true => state.queue.pop(key).and_then(Weak::upgrade),
+            false => None,
+        };
         drop(state);
         self.registered.notify_all();
-        // The clock may have passed `at` since the caller looked; no later advance is owed.
-        if at <= now {
-            while self.fire_next(now) {}
+        if let Some(timed) = overdue {
+            self.fire(key, timed, at, now);
         }
         key
     }
@@ -149,9 +161,23 @@ impl Manual {
         drop(timed);
     }
 
-    /// Fires the first that is due by `target`; `false` if there is none.
+    /// Ends an advance, in one step with the last look whether anything is due.
+    fn arrive(&self, target: Instant) -> bool {
+        let mut state = self.state.lock();
+        let target = state.now.max(target);
+        if state.queue.next_deadline().is_some_and(|at| at <= target) {
+            return false;
+        }
+        state.now = target;
+        state.advances -= 1;
+        true
+    }
+
+    /// Fires the first that is due by `target`, or by now if that is later; `false` if there is
+    /// none.
     fn fire_next(&self, target: Instant) -> bool {
         let mut state = self.state.lock();
+        let target = state.now.max(target);
         let Some((key, due, timed)) = state.queue.pop_due(target) else {
             return false;
         };
@@ -159,11 +185,16 @@ impl Manual {
         state.now = state.now.max(due);
         let now = state.now;
         drop(state);
-        let next = timed.and_then(|timed| timed.fire(due, now));
-        if let Some(next) = next {
+        if let Some(timed) = timed {
+            self.fire(key, timed, due, now);
+        }
+        true
+    }
+
+    fn fire(&self, key: Key, timed: Arc<dyn Timed>, due: Instant, now: Instant) {
+        if let Some(next) = timed.fire(due, now) {
             self.state.lock().queue.requeue(key, next);
             self.registered.notify_all();
         }
-        true
     }
 }

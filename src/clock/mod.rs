@@ -18,10 +18,9 @@
 //! * A deadline is never early, but it is as late as the operating system's scheduler makes it.
 //! * Hooks of tokens whose deadline passes run on the timer thread, one after the other: a slow one
 //!   delays every timer of the clock.
-//! * The join has two exceptions, where waiting could never end. If a token's hooks are running on
-//!   the timer thread at that moment (one might need a lock that the dropper holds), or if the
-//!   last registration is dropped by the timer thread itself, the thread ends by itself right
-//!   after.
+//! * The join has one exception: if the last registration is dropped by the timer thread itself,
+//!   the thread ends by itself right after. So it is also when the last handle of a token is
+//!   dropped elsewhere while the timer thread still delivers its deadline, hooks included.
 //!
 //! # Invariants
 //!
@@ -31,6 +30,9 @@
 //!    It is never held while something fires.
 //! 3. Something that is deregistered before it fires does not fire; who deregisters while it fires
 //!    does not wait, so what fires checks its own state under its own lock.
+//! 4. What runs closures of the user while it fires is registered for as long as it does: a token's
+//!    registration goes with its node, which the timer thread holds. So who drops the last
+//!    registration, maybe with a lock held that a hook needs, never joins a thread that runs a hook.
 
 mod instant;
 mod manual;
@@ -57,12 +59,9 @@ static PROCESS: LazyLock<Arc<System>> = LazyLock::new(|| System::new("cleanbreak
 /// What can be registered to be told when it is time.
 pub(crate) trait Timed: Send + Sync {
     /// It is `now`, and `due` has come. The answer is the next deadline of the same registration.
+    /// If it runs closures of the user, dropping `self` must be what ends the registration
+    /// (invariant 4).
     fn fire(self: Arc<Self>, due: Instant, now: Instant) -> Option<Instant>;
-
-    /// Whether firing runs closures of the user.
-    fn runs_user_code(&self) -> bool {
-        false
-    }
 }
 
 /// The source of time: the system's clock, or one that a test moves by hand.
@@ -196,7 +195,8 @@ impl Clock {
     }
 
     /// Tells `timed` at `at`, until the timer is dropped. What is overdue on a manual clock is told
-    /// before this returns, so the caller holds no lock that firing takes.
+    /// before this returns, so the caller holds no lock that firing takes; or, if an advance is
+    /// under way, before that returns.
     pub(crate) fn register(
         &self,
         at: Instant,
@@ -251,6 +251,10 @@ impl Clock {
         Ok((alarm, guard))
     }
 }
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Clock {}
+impl std::panic::RefUnwindSafe for Clock {}
 
 impl Default for Clock {
     fn default() -> Self {

@@ -153,6 +153,17 @@ impl<T> DeadlineQueue<T> {
         Some((Key { slot, seq }, at, &entry.value))
     }
 
+    /// Makes a registration idle before it is due; `None` if it is not queued.
+    pub(crate) fn pop(&mut self, key: Key) -> Option<&T> {
+        let Place::Queued(at) = self.entry(key)?.place else {
+            return None;
+        };
+        self.unqueue(at);
+        let entry = self.slots[key.slot as usize].as_mut()?;
+        entry.place = Place::Idle;
+        Some(&entry.value)
+    }
+
     fn entry(&self, key: Key) -> Option<&Entry<T>> {
         let entry = self.slots.get(key.slot as usize)?.as_ref()?;
         (entry.seq == key.seq).then_some(entry)
@@ -224,6 +235,7 @@ mod tests {
         Remove(prop::sample::Index),
         Requeue(prop::sample::Index, u8),
         Pop(u8),
+        PopOne(prop::sample::Index),
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -232,6 +244,7 @@ mod tests {
             2 => any::<prop::sample::Index>().prop_map(Op::Remove),
             1 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(i, at)| Op::Requeue(i, at)),
             2 => any::<u8>().prop_map(Op::Pop),
+            1 => any::<prop::sample::Index>().prop_map(Op::PopOne),
         ]
     }
 
@@ -297,7 +310,16 @@ mod tests {
                             other => prop_assert!(false, "{:?}", other),
                         }
                     }
-                    Op::Remove(_) | Op::Requeue(..) => {}
+                    Op::PopOne(i) if !keys.is_empty() => {
+                        let n = i.index(keys.len());
+                        let (key, due, _) = &mut keys[n];
+                        let due = due.take();
+                        prop_assert_eq!(queue.pop(*key).copied(), due.map(|_| n));
+                        if let Some(due) = due {
+                            model.remove(&(due, n));
+                        }
+                    }
+                    Op::Remove(_) | Op::Requeue(..) | Op::PopOne(_) => {}
                 }
                 check_invariants(&queue);
                 prop_assert_eq!(queue.queued(), model.len());

@@ -22,9 +22,9 @@ struct State {
     thread: Option<Handle>,
     /// A thread serves while this is the number it was started with.
     generation: u64,
+    /// What the thread of the present generation does. One that is on its way out while the next
+    /// serves already does not write here.
     sleep: Sleep,
-    /// The thread is running closures of the user.
-    in_user_code: bool,
 }
 
 /// What the timer thread is doing, so that registering wakes it only when it must.
@@ -47,7 +47,6 @@ impl System {
                 thread: None,
                 generation: 0,
                 sleep: Sleep::Awake,
-                in_user_code: false,
             }),
             changed: Condvar::new(),
         })
@@ -142,9 +141,9 @@ impl System {
         let thread = state.thread.take()?;
         state.generation += 1;
         self.changed.notify_all();
-        // Not joined where that could wait for the caller itself: the thread sees the new
-        // generation and ends when it next takes the lock.
-        (!state.in_user_code && !thread.is_current()).then_some(thread)
+        // Any other thread may join it (invariant 4 of the module). It does not join itself: it
+        // sees the new generation and ends when it next takes the lock.
+        (!thread.is_current()).then_some(thread)
     }
 
     fn serve(&self, generation: u64) {
@@ -154,26 +153,21 @@ impl System {
             let due = state.queue.pop_due(now);
             let Some((key, due, timed)) = due.map(|(key, due, timed)| (key, due, timed.upgrade()))
             else {
-                self.sleep(&mut state);
+                self.sleep(&mut state, generation);
                 continue;
             };
             let Some(timed) = timed else { continue };
-            state.in_user_code = timed.runs_user_code();
             drop(state);
             // Also drops `timed`, maybe the last reference, outside the lock.
             let next = timed.fire(due, now);
             state = self.state.lock();
-            // If another thread serves by now, what it runs is its own to say.
-            if state.generation == generation {
-                state.in_user_code = false;
-            }
             if let Some(next) = next {
                 state.queue.requeue(key, next);
             }
         }
     }
 
-    fn sleep(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
+    fn sleep(&self, state: &mut parking_lot::MutexGuard<'_, State>, generation: u64) {
         let next = state.queue.next_deadline();
         state.sleep = next.map_or(Sleep::ForEver, Sleep::Until);
         let _wait = threads::waiting_on("reach the next deadline");
@@ -181,6 +175,9 @@ impl System {
             Some(at) => drop(self.changed.wait_until(state, at)),
             None => self.changed.wait(state),
         }
-        state.sleep = Sleep::Awake;
+        // If another thread serves by now it may be asleep, and who registers must wake it.
+        if state.generation == generation {
+            state.sleep = Sleep::Awake;
+        }
     }
 }

@@ -188,8 +188,6 @@ impl<E, B> GroupBuilder<E, B> {
             Some(cache) => cache(),
             None => Box::new(OwnThreads {
                 stack_size: self.stack_size,
-                // Without a limit each task has a thread of its own, which ends with it.
-                keeps_idle: self.limit.is_some(),
                 roster: Roster::default(),
             }),
         }

@@ -150,11 +150,6 @@ impl Lender for CachedThreads {
         Shared::lend(&self.cache, Loan { server, lent })
     }
 
-    /// An idle server gives its thread back: another group may want it.
-    fn keeps_idle(&self) -> bool {
-        false
-    }
-
     /// The threads are the cache's. But they are on their way back when the last task has ended,
     /// and a next group would find none idle and start more of them each time.
     fn join_all(&self) {

@@ -53,7 +53,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
         self.scope(token, |group| {
             let mut handles = Vec::new();
             for task in tasks {
-                handles.push(group.spawn_waiting(named.clone(), task)?);
+                handles.push(group.spawn_waiting(&named, task)?);
             }
             let mut results = Vec::with_capacity(handles.len());
             for handle in handles {
@@ -112,14 +112,12 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
         let flow = group.scope_flow(token, |group| {
             let mut attempts = Vec::new();
             for task in tasks {
-                attempts.push(
-                    group.spawn_waiting(named.clone(), move |token: &CancelToken| {
-                        let value = task(token)?;
-                        // A late success is dropped: it is not the first.
-                        group.break_with(value).ok();
-                        Ok(())
-                    }),
-                );
+                attempts.push(group.spawn_waiting(&named, move |token: &CancelToken| {
+                    let value = task(token)?;
+                    // A late success is dropped: it is not the first.
+                    group.break_with(value).ok();
+                    Ok(())
+                }));
             }
             let mut errors = Vec::new();
             for attempt in attempts {
@@ -172,7 +170,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
         let named = Named::here(self.name.clone());
         let group = self.clone().collect_errors().collect_panics();
         let outcomes = group.scope(token, |group| {
-            let spawn = |task| group.spawn_waiting(named.clone(), task);
+            let spawn = |task| group.spawn_waiting(&named, task);
             let handles: Vec<_> = tasks.into_iter().map(spawn).collect();
             let outcomes = handles.into_iter().map(|handle| match handle {
                 Ok(handle) => handle.join(),

@@ -9,7 +9,6 @@ use crate::threads::{self, Handle, Spec, Task, ThreadError};
 /// Starts a thread for each server.
 pub(super) struct OwnThreads {
     pub(super) stack_size: Option<usize>,
-    pub(super) keeps_idle: bool,
     pub(super) roster: Roster,
 }
 
@@ -20,10 +19,6 @@ impl Lender for OwnThreads {
             stack_size: self.stack_size,
         };
         self.roster.start(spec, server)
-    }
-
-    fn keeps_idle(&self) -> bool {
-        self.keeps_idle
     }
 
     fn join_all(&self) {

@@ -83,6 +83,10 @@ where
         Task { slot }
     }
 
+    pub(super) fn named(&self) -> &Named {
+        &self.named
+    }
+
     /// Takes the closure out, if it has not been.
     pub(super) fn take_task(&self) -> Option<F> {
         let mut state = self.state.lock();
@@ -141,6 +145,7 @@ where
 {
     fn run(&self) {
         let Some(task) = self.take_task() else { return };
+        threads::run_task(&self.named);
         let outcome = self.outcome(task);
         *self.state.lock() = State::Ended(outcome);
         self.ended.notify_all();

@@ -21,22 +21,16 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
 use super::erase::ErasedRun;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, pause};
 use crate::threads::{Record, Task, ThreadError, current_record};
 
-/// One task: what to run, and what to call it.
-pub(super) struct Job {
-    pub(super) run: ErasedRun,
-    pub(super) task: Task,
-}
+/// How often an idle server looks for a job before it sleeps.
+const LOOKS: u32 = 8;
 
 /// Where servers get their threads.
 pub(super) trait Lender: Send + Sync {
     /// Runs `server` on some thread.
     fn lend(&self, task: &Task, server: Box<dyn FnOnce() + Send>) -> Result<(), ThreadError>;
-
-    /// Whether an idle server should keep its thread rather than give it back.
-    fn keeps_idle(&self) -> bool;
 
     /// Waits until every thread that was started for this group is gone.
     fn join_all(&self);
@@ -56,26 +50,20 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<(u64, Job)>,
-    next_job: u64,
+    jobs: VecDeque<ErasedRun>,
     pending: usize,
-    running: Vec<Running>,
+    /// Threads of the servers that have arrived.
+    threads: Vec<Arc<Record>>,
     idle: usize,
     /// Servers in all: starting, idle and busy.
     servers: usize,
-    /// The first jobs of those servers of which it is not known yet whether they get a thread.
+    /// How many servers were ever started, which numbers them.
+    started: u64,
+    /// Those of which it is not known yet whether they get a thread.
     unsure: Vec<u64>,
     closed: bool,
     /// Spawns that wait for a place.
     place_wanted: usize,
-}
-
-/// A task that runs, for reports.
-#[derive(Clone)]
-pub(super) struct Running {
-    id: u64,
-    pub(super) task: Task,
-    pub(super) thread: Option<Arc<Record>>,
 }
 
 /// Why a job was not taken in.
@@ -102,51 +90,61 @@ impl Queue {
 
     /// Takes a job in if there is a server, a thread or a place for it. `overflow`, which is for
     /// servers, ignores the backlog's bound. Does not wait.
-    pub(super) fn try_push(self: &Arc<Self>, job: Job, overflow: bool) -> Result<(), Refused> {
+    pub(super) fn try_push(
+        self: &Arc<Self>,
+        job: ErasedRun,
+        task: &Task,
+        overflow: bool,
+    ) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.jobs.len() < state.idle {
             self.work.notify_one();
         } else if self.may_serve(&state) {
-            let id = state.admit();
+            state.pending += 1;
             state.servers += 1;
-            state.unsure.push(id);
+            state.started += 1;
+            let number = state.started;
+            state.unsure.push(number);
             drop(state);
-            return self.start_server(id, job);
+            return self.start_server(number, job, task);
         } else if !overflow && !self.has_place(&state) {
             drop(state);
             drop(job);
             return Err(Refused::Full);
         }
-        let id = state.admit();
-        state.jobs.push_back((id, job));
+        state.pending += 1;
+        state.jobs.push_back(job);
         Ok(())
     }
 
-    /// Starts a server for a job that was admitted. If it gets no thread, the job goes back; or,
+    /// Starts a server for a job that was counted. If it gets no thread, the job goes back; or,
     /// with a limit, to the servers that there are.
-    fn start_server(self: &Arc<Self>, id: u64, job: Job) -> Result<(), Refused> {
-        let task = job.task.clone();
+    fn start_server(
+        self: &Arc<Self>,
+        number: u64,
+        job: ErasedRun,
+        task: &Task,
+    ) -> Result<(), Refused> {
         let seat = Arc::new(Mutex::new(Some(job)));
         let (queue, first) = (self.clone(), seat.clone());
         let server = Box::new(move || {
             let job = first.lock().take();
             drop(first);
-            queue.serve(id, job);
+            queue.serve(number, job);
         });
-        let lent = self.lender.lend(&task, server);
-        let Err(error) = lent else {
-            self.is_sure(&mut self.state.lock(), id);
+        let Err(error) = self.lender.lend(task, server) else {
+            self.is_sure(&mut self.state.lock(), number);
             return Ok(());
         };
         let job = seat.lock().take();
         let mut state = self.state.lock();
-        self.is_sure(&mut state, id);
+        self.is_sure(&mut state, number);
         state.servers -= 1;
         if self.limit.is_some() && state.certain() > 0 {
             if state.jobs.len() < state.idle {
                 self.work.notify_one();
             }
-            state.jobs.extend(job.map(|job| (id, job)));
+            state.jobs.extend(job);
             return Ok(());
         }
         state.pending -= 1;
@@ -157,10 +155,10 @@ impl Queue {
         Err(Refused::Thread(error))
     }
 
-    /// It is known now whether the server that was to start with this job has a thread.
-    fn is_sure(&self, state: &mut State, id: u64) {
+    /// It is known now whether a server has a thread.
+    fn is_sure(&self, state: &mut State, number: u64) {
         let before = state.unsure.len();
-        state.unsure.retain(|unsure| *unsure != id);
+        state.unsure.retain(|unsure| *unsure != number);
         if state.unsure.len() < before && state.place_wanted > 0 {
             self.moved.notify_all();
         }
@@ -170,39 +168,70 @@ impl Queue {
         self.limit.is_none_or(|limit| state.servers < limit.get())
     }
 
-    /// The loop of a server that was started for the job `first`.
-    fn serve(&self, first: u64, job: Option<Job>) {
+    /// A server, on its thread, with the job that it was started for.
+    fn serve(&self, number: u64, first: Option<ErasedRun>) {
         let record = current_record();
-        let _here = Serving::enter(self);
-        let mut next = job.map(|job| (first, job));
+        let here = Serving::enter(self);
         let mut state = self.state.lock();
-        self.is_sure(&mut state, first);
+        self.is_sure(&mut state, number);
+        state.threads.extend(record.clone());
+        self.run_jobs(state, first, record.as_deref());
+        drop(here);
+    }
+
+    /// The loop of a server. A limited group keeps its few threads until it ends; otherwise a
+    /// thread goes back when there is no job for it.
+    fn run_jobs<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut first: Option<ErasedRun>,
+        record: Option<&Record>,
+    ) {
         'serve: loop {
-            while let Some((id, Job { run, task })) = next.take().or_else(|| state.jobs.pop_front())
-            {
-                state.begin(id, task.clone(), record.clone());
+            while let Some(job) = first.take().or_else(|| state.jobs.pop_front()) {
                 drop(state);
-                if let Some(record) = &record {
-                    record.lend(Some(task));
-                }
-                run.run_and_drop();
-                if let Some(record) = &record {
-                    record.lend(None);
-                }
+                job.run_and_drop();
                 state = self.state.lock();
-                state.end(id);
+                state.pending -= 1;
                 if state.pending == 0 || state.place_wanted > 0 {
                     self.moved.notify_all();
                 }
             }
-            if state.closed || !self.lender.keeps_idle() {
+            if state.closed || self.limit.is_none() {
                 break 'serve;
             }
+            if let Some(record) = record {
+                record.rest();
+            }
             state.idle += 1;
-            self.work.wait(&mut state);
+            state = self.look_again(state);
+            if state.jobs.is_empty() && !state.closed {
+                self.work.wait(&mut state);
+            }
             state.idle -= 1;
         }
         state.servers -= 1;
+        if let Some(record) = record {
+            state
+                .threads
+                .retain(|thread| !std::ptr::eq(&**thread, record));
+            drop(state);
+            record.rest();
+        }
+    }
+
+    /// Looks a few times before it sleeps: tasks come in bursts, and waking a thread costs more
+    /// than a short look.
+    fn look_again<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        for round in 0..LOOKS {
+            if !state.jobs.is_empty() || state.closed {
+                break;
+            }
+            drop(state);
+            pause(round);
+            state = self.state.lock();
+        }
+        state
     }
 
     /// Waits until a job would find a place, or `give_up` says so; ask again after `nudge`.
@@ -272,9 +301,9 @@ impl Queue {
         std::ptr::from_ref(self).addr()
     }
 
-    /// What runs now.
-    pub(super) fn running(&self) -> Vec<Running> {
-        self.state.lock().running.clone()
+    /// The threads that serve now. Each says itself which task it runs.
+    pub(super) fn threads(&self) -> Vec<Arc<Record>> {
+        self.state.lock().threads.clone()
     }
 }
 
@@ -303,24 +332,5 @@ impl State {
     /// Servers whose threads exist.
     fn certain(&self) -> usize {
         self.servers - self.unsure.len()
-    }
-
-    fn admit(&mut self) -> u64 {
-        let id = self.next_job;
-        self.next_job += 1;
-        self.pending += 1;
-        id
-    }
-
-    fn begin(&mut self, id: u64, task: Task, thread: Option<Arc<Record>>) {
-        self.running.push(Running { id, task, thread });
-    }
-
-    fn end(&mut self, id: u64) {
-        // Few run at a time, and the oldest tend to end first.
-        if let Some(at) = self.running.iter().position(|run| run.id == id) {
-            self.running.swap_remove(at);
-        }
-        self.pending -= 1;
     }
 }

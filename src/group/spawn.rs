@@ -8,7 +8,7 @@ use std::panic::Location;
 use super::end::{End, First};
 use super::erase::{Run, erase};
 use super::packet::{Packet, Policy, Task};
-use super::queue::{Job, Queue, Refused};
+use super::queue::{Queue, Refused};
 use crate::cancel::{CancelToken, Cancelled};
 use crate::sync::Arc;
 use crate::threads::{self, Task as Named, ThreadError};
@@ -99,7 +99,7 @@ where
         task: impl FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     ) -> Result<Task<'scope, R, E>, SpawnError> {
         let name = self.name.clone();
-        self.spawn_waiting(Named::here(name), task)
+        self.spawn_waiting(&Named::here(name), task)
     }
 
     /// As [`spawn`](Self::spawn), with a name for thread lists and reports.
@@ -113,7 +113,7 @@ where
         name: &str,
         task: impl FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     ) -> Result<Task<'scope, R, E>, SpawnError> {
-        self.spawn_waiting(Named::here(name.into()), task)
+        self.spawn_waiting(&Named::here(name.into()), task)
     }
 
     /// As [`spawn`](Self::spawn), but never waits.
@@ -130,20 +130,20 @@ where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
         let name = self.name.clone();
-        self.submit(Named::here(name), task)
+        self.submit(&Named::here(name), task)
     }
 
     #[track_caller]
     pub(super) fn spawn_waiting<R: Send + 'scope, F>(
         &'scope self,
-        named: Named,
+        named: &Named,
         mut task: F,
     ) -> Result<Task<'scope, R, E>, SpawnError>
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
-        'place: loop {
-            let refused = match self.submit(named.clone(), task) {
+        loop {
+            let refused = match self.submit(named, task) {
                 Ok(handle) => return Ok(handle),
                 Err(refused) => refused,
             };
@@ -153,13 +153,12 @@ where
                 TrySpawnErrorKind::Thread(error) => return Err(error.into()),
             }
             self.await_place();
-            continue 'place;
         }
     }
 
     fn submit<R: Send + 'scope, F>(
         &'scope self,
-        named: Named,
+        named: &Named,
         task: F,
     ) -> Result<Task<'scope, R, E>, TrySpawnError<F>>
     where
@@ -170,12 +169,9 @@ where
             return Err(TrySpawnError { kind, task });
         }
         let packet = Packet::new(&self.end, self.policy, named.clone(), task);
-        let job = Job {
-            run: forget_scope(packet.clone()),
-            task: named,
-        };
+        let job = forget_scope(packet.clone());
         let overflow = self.queue.served_here();
-        let kind = match self.queue.try_push(job, overflow) {
+        let kind = match self.queue.try_push(job, packet.named(), overflow) {
             Ok(()) => return Ok(packet.handle()),
             Err(Refused::Full) => TrySpawnErrorKind::Full,
             Err(Refused::Thread(error)) => TrySpawnErrorKind::Thread(error),

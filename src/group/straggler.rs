@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::time::Duration;
 
 use super::end::discard;
-use super::queue::{Queue, Running};
+use super::queue::Queue;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant, Timed};
 use crate::sync::Arc;
-use crate::threads::WaitInfo;
+use crate::threads::{Record, WaitInfo};
 
 /// A task that still runs, a good while after its group was cancelled.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Watch {
         let (start, mut patience) = (clock.now(), self.after);
         while !await_end_until(queue, clock, start.checked_add(patience)) {
             let overdue = clock.now().duration_since(start);
-            self.report(queue.running(), overdue);
+            self.report(&queue.threads(), overdue);
             // Past the present: a clock that leaps, or a patience of zero, is no reason for a
             // burst of reports.
             while patience <= overdue {
@@ -99,14 +99,17 @@ impl Watch {
         }
     }
 
-    fn report(&self, running: Vec<Running>, overdue: Duration) {
-        let describe = |run: Running| Straggler {
-            name: run.task.name.to_string(),
-            spawned_at: run.task.site,
-            waiting: run.thread.and_then(|thread| thread.waiting()),
-            overdue,
+    fn report(&self, threads: &[Arc<Record>], overdue: Duration) {
+        let describe = |thread: &Arc<Record>| {
+            let task = thread.task()?;
+            Some(Straggler {
+                name: task.name.to_string(),
+                spawned_at: task.site,
+                waiting: thread.waiting(),
+                overdue,
+            })
         };
-        let stragglers: Vec<_> = running.into_iter().map(describe).collect();
+        let stragglers: Vec<_> = threads.iter().filter_map(describe).collect();
         if stragglers.is_empty() {
             return;
         }

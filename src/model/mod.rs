@@ -1,1 +1,3 @@
 //! The protocol files under the model checker.
+
+mod cancel;

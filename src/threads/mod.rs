@@ -17,7 +17,7 @@
 mod registry;
 mod spawn;
 
-pub(crate) use registry::{Record, Task, current_record};
+pub(crate) use registry::{Record, Task, current_record, run_task};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 pub use spawn::ThreadError;
 pub(crate) use spawn::{Handle, Spec, spawn};

@@ -19,6 +19,14 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Record>>> = const { RefCell::new(None) };
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "below the clock; these times are for people"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// What runs on a thread: the thread itself, or the task that a warm thread has been lent to.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
@@ -52,7 +60,7 @@ pub(crate) struct Record {
 
 #[derive(Debug, Default)]
 struct Activity {
-    lent_to: Option<(Task, Instant)>,
+    lent_to: Option<Task>,
     wait: Option<WaitInfo>,
 }
 
@@ -66,7 +74,7 @@ pub struct ThreadInfo {
     pub name: String,
     /// The source line that asked for the thread (or the task).
     pub spawned_at: &'static Location<'static>,
-    /// For how long it has been running.
+    /// For how long the thread has been running.
     pub age: Duration,
     /// What it waits on; `None` while it runs.
     pub waiting: Option<WaitInfo>,
@@ -115,7 +123,7 @@ impl Record {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             own,
-            since: Instant::now(),
+            since: now(),
             activity: Mutex::default(),
         });
         REGISTRY.lock().insert(record.id, record.clone());
@@ -132,11 +140,29 @@ impl Record {
         CURRENT.with_borrow_mut(|current| *current = Some(self.clone()));
     }
 
-    /// Says which task a warm thread runs now; `None` when it is idle again.
-    pub(crate) fn lend(&self, task: Option<Task>) {
-        let lent_to = task.map(|task| (task, Instant::now()));
-        let before = std::mem::replace(&mut self.activity.lock().lent_to, lent_to);
+    /// Says that the thread runs none of a group's tasks any more.
+    pub(crate) fn rest(&self) {
+        let before = self.activity.lock().lent_to.take();
         drop(before);
+    }
+
+    fn lend(&self, task: &Task) {
+        let mut activity = self.activity.lock();
+        match &mut activity.lent_to {
+            // Tasks of one group mostly share their name: no need to count it again.
+            Some(before) if Arc::ptr_eq(&before.name, &task.name) => before.site = task.site,
+            other => {
+                let before = other.replace(task.clone());
+                drop(activity);
+                drop(before);
+            }
+        }
+    }
+
+    /// The task that it was lent to and runs.
+    pub(crate) fn task(&self) -> Option<Task> {
+        let activity = self.activity.lock();
+        activity.lent_to.clone()
     }
 
     pub(crate) fn waiting(&self) -> Option<WaitInfo> {
@@ -149,15 +175,12 @@ impl Record {
 
     fn info(&self) -> ThreadInfo {
         let activity = self.activity.lock();
-        let (task, since) = match &activity.lent_to {
-            Some((task, since)) => (task, *since),
-            None => (&self.own, self.since),
-        };
+        let task = activity.lent_to.as_ref().unwrap_or(&self.own);
         ThreadInfo {
             id: self.id,
             name: task.name.to_string(),
             spawned_at: task.site,
-            age: since.elapsed(),
+            age: self.since.elapsed(),
             waiting: activity.wait,
         }
     }
@@ -166,6 +189,16 @@ impl Record {
 /// The record of the calling thread, if the library started it.
 pub(crate) fn current_record() -> Option<Arc<Record>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok()?
+}
+
+/// Says which task the calling thread runs from now on.
+pub(crate) fn run_task(task: &Task) {
+    let lend = |current: &RefCell<Option<Arc<Record>>>| {
+        if let Some(record) = &*current.borrow() {
+            record.lend(task);
+        }
+    };
+    CURRENT.try_with(lend).ok();
 }
 
 /// The threads of the library that are alive, oldest first: its timer threads, the tasks of its
@@ -241,7 +274,7 @@ pub fn waiting_on(on: &'static str) -> WaitGuard {
     let at = Location::caller();
     let record = current_record();
     let before = record.as_ref().and_then(|record| {
-        let since = Instant::now();
+        let since = now();
         record.set_wait(Some(WaitInfo { on, at, since }))
     });
     WaitGuard { record, before }

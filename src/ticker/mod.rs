@@ -360,6 +360,10 @@ impl Timed for Pulse {
     }
 }
 
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Ticker {}
+impl std::panic::RefUnwindSafe for Ticker {}
+
 impl Drop for Ticker {
     fn drop(&mut self) {
         self.stop();
