@@ -75,7 +75,7 @@ impl<T> Slab<T> {
     }
 }
 
-#[cfg(all(test, not(cleanbreak_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -471,13 +471,15 @@ impl CancelToken {
     }
 
     /// Whether the deadline has passed, delivered or not.
+    #[inline]
     fn is_due(&self) -> bool {
         self.remaining() == Some(Duration::ZERO)
     }
 
     /// Cancels a token that has just been made if its deadline is in the past.
+    #[inline]
     fn born(self) -> Self {
-        if !self.is_cancelled() && self.is_due() {
+        if self.deadline().is_some() && !self.is_cancelled() && self.is_due() {
             self.node.cancel(&deadline_exceeded());
         }
         self

@@ -18,11 +18,8 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
 use super::erase::ErasedRun;
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, pause};
+use crate::sync::{Arc, Backoff, Condvar, Mutex, MutexGuard};
 use crate::threads::{Record, Task, ThreadError, current_record};
-
-/// How often an idle server looks for a job before it sleeps.
-const LOOKS: u32 = 8;
 
 /// Where servers get their threads.
 pub(super) trait Lender: Send + Sync {
@@ -191,13 +188,14 @@ impl Queue {
     /// Looks a few times before it sleeps: tasks come in bursts, and waking a thread costs more
     /// than a short look.
     fn look_again<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        for round in 0..LOOKS {
-            if !state.jobs.is_empty() || state.closed {
+        let mut backoff = Backoff::new();
+        while state.jobs.is_empty() && !state.closed {
+            drop(state);
+            let again = backoff.snooze();
+            state = self.state.lock();
+            if !again {
                 break;
             }
-            drop(state);
-            pause(round);
-            state = self.state.lock();
         }
         state
     }

@@ -7,13 +7,13 @@
 //! The second half is the counter-proof: the same assertions on copies with a planted fault, in
 //! which the checker must find it.
 
-#[path = "../cancel/cause.rs"]
+#[path = "../../src/cancel/cause.rs"]
 mod cause;
-#[path = "../cancel/hook.rs"]
+#[path = "../../src/cancel/hook.rs"]
 mod hook;
-#[path = "../cancel/node.rs"]
+#[path = "../../src/cancel/node.rs"]
 mod node;
-#[path = "../cancel/slab.rs"]
+#[path = "../../src/cancel/slab.rs"]
 mod slab;
 
 use std::sync::OnceLock;

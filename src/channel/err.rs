@@ -1,0 +1,199 @@
+//! One error per operation, with the refused value in it.
+//!
+//! Receiving has nothing to hand back, so its errors are crossbeam's own ([`RecvError`],
+//! [`TryRecvError`], [`RecvTimeoutError`]): the ones that `select!` reports as well.
+
+use std::error::Error;
+use std::fmt;
+
+pub use crossbeam_channel::{RecvError, RecvTimeoutError, TryRecvError};
+
+/// The channel is closed; the value comes back.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::channel::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::bounded(1);
+/// rx.close();
+/// let error = tx.send("late").unwrap_err();
+/// assert_eq!(error.to_string(), "sending on a closed channel");
+/// assert_eq!(error.into_inner(), "late");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SendError<T>(pub T);
+
+impl<T> SendError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+/// By hand, so that `T` needs no `Debug`.
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendError(..)")
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(CLOSED)
+    }
+}
+
+impl<T> Error for SendError<T> {}
+
+const CLOSED: &str = "sending on a closed channel";
+
+/// An error that hands the value back and has one reason besides `Closed`.
+macro_rules! send_error {
+    (
+        $(#[$attr:meta])* $name:ident,
+        $(#[$other_attr:meta])* $other:ident, $is_other:ident, $other_text:literal
+    ) => {
+        $(#[$attr])*
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub enum $name<T> {
+            $(#[$other_attr])*
+            $other(T),
+            /// The channel is closed: no later send will succeed either.
+            Closed(T),
+        }
+
+        impl<T> $name<T> {
+            /// The value that was not sent.
+            pub fn into_inner(self) -> T {
+                match self {
+                    Self::$other(value) | Self::Closed(value) => value,
+                }
+            }
+
+            #[doc = concat!("Whether this is `", stringify!($other), "`.")]
+            pub fn $is_other(&self) -> bool {
+                matches!(self, Self::$other(_))
+            }
+
+            /// Whether this is `Closed`.
+            pub fn is_closed(&self) -> bool {
+                matches!(self, Self::Closed(_))
+            }
+        }
+
+        /// By hand, so that `T` needs no `Debug`.
+        impl<T> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    Self::$other(_) => concat!(stringify!($other), "(..)"),
+                    Self::Closed(_) => "Closed(..)",
+                })
+            }
+        }
+
+        impl<T> fmt::Display for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    Self::$other(_) => $other_text,
+                    Self::Closed(_) => CLOSED,
+                })
+            }
+        }
+
+        impl<T> Error for $name<T> {}
+
+        impl<T> From<SendError<T>> for $name<T> {
+            fn from(SendError(value): SendError<T>) -> Self {
+                Self::Closed(value)
+            }
+        }
+    };
+}
+
+send_error! {
+    /// Why [`SafeSender::try_send`](super::SafeSender::try_send) refused; the value comes back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::channel::{SafeChannel, TrySendError};
+    ///
+    /// let (tx, rx) = SafeChannel::bounded(1);
+    /// assert_eq!(tx.try_send(1), Ok(()));
+    /// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
+    /// rx.close();
+    /// assert_eq!(tx.try_send(3), Err(TrySendError::Closed(3)));
+    /// ```
+    TrySendError,
+    /// No room, or with capacity zero no receiver waiting.
+    Full, is_full, "sending on a full channel"
+}
+
+send_error! {
+    /// Why a send with a time limit gave up; the value comes back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::channel::{SafeChannel, SendTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// let (tx, rx) = SafeChannel::bounded(0);
+    /// let error = tx.send_timeout("hello", Duration::from_millis(1)).unwrap_err();
+    /// assert!(error.is_timeout());
+    /// rx.close();
+    /// let error = tx.send_timeout("hello", Duration::MAX).unwrap_err();
+    /// assert_eq!(error, SendTimeoutError::Closed("hello"));
+    /// ```
+    SendTimeoutError,
+    /// The time was up while the channel was full.
+    Timeout, is_timeout, "timed out sending on a full channel"
+}
+
+send_error! {
+    /// Why a send bounded by a token gave up; the value comes back.
+    SendCancelError,
+    /// The token was cancelled, before the call or during it.
+    Cancelled, is_cancelled, "cancelled before the value was sent"
+}
+
+/// Why a receive bounded by a token gave up.
+///
+/// Nothing is lost by it: what was queued is still queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecvCancelError {
+    /// The token was cancelled, before the call or during it.
+    Cancelled,
+    /// The channel is closed and everything in it has been received.
+    Closed,
+}
+
+impl RecvCancelError {
+    /// Whether this is `Cancelled`.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+
+    /// Whether this is `Closed`.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+}
+
+impl fmt::Display for RecvCancelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cancelled => "cancelled before a value was received",
+            Self::Closed => "receiving on an empty and closed channel",
+        })
+    }
+}
+
+impl Error for RecvCancelError {}
+
+impl From<RecvError> for RecvCancelError {
+    fn from(_: RecvError) -> Self {
+        Self::Closed
+    }
+}

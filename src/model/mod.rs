@@ -1,3 +1,0 @@
-//! The protocol files under the model checker.
-
-mod cancel;

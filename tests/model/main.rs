@@ -1,0 +1,14 @@
+//! The protocol files under the model checker: every interleaving of small scenarios.
+//!
+//! Each protocol is included by path, beside the files that it names with `super::`, and finds in
+//! `crate::sync` the model's primitives instead of the real ones. What loom cannot see into
+//! (crossbeam-channel, time, OS threads) stays outside or is modelled in `sync`.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the scenarios use a part of each file"
+)]
+
+mod cancel;
+mod channel;
+mod sync;
