@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::end::{End, First, Payload};
+use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
 use crate::sync::{Arc, Condvar, Mutex};
@@ -119,7 +119,7 @@ where
         if self.policy.collect_errors {
             return TaskError::Failed(error);
         }
-        let why = format!("{} failed: {error:#}", self.named);
+        let why = why(&self.named, &error);
         match self.end.first(First::Error(error), why) {
             Ok(()) => TaskError::EndedGroup,
             Err(First::Error(error)) => TaskError::Failed(error),
