@@ -88,7 +88,10 @@ fn main() -> anyhow::Result<()> {
     let grouped = leavable(|| {
         let result = scope(&CancelToken::new(), |group| {
             group.spawn(|_| -> anyhow::Result<()> { leave(5_u32) })?;
-            group.spawn(|token| Ok(token.wait()))?; // stopped by it all the same
+            group.spawn(|token| {
+                token.wait(); // stopped by it all the same
+                Ok(())
+            })?;
             Ok(())
         });
         result.map_or(0_u32, |()| 0)

@@ -126,3 +126,18 @@ fn errgroup_stops_the_siblings_and_tells_the_real_error() {
     let output = run("errgroup", &["no-such-directory"], "");
     assert!(!output.status.success());
 }
+
+#[test]
+fn close_once_closes_once_and_loses_nothing() {
+    let said = printed("close_once", &[], "");
+    assert_eq!(said.lines().count(), 4);
+    for line in said.lines() {
+        assert!(line.starts_with("closed once, by "), "{line}");
+        assert!(line.ends_with(": every line sent was received"), "{line}");
+    }
+    assert!(
+        !run("close_once", &["no-such-directory"], "")
+            .status
+            .success()
+    );
+}

@@ -166,7 +166,7 @@ fn every_closure_is_run_or_dropped_and_no_thread_is_left() {
         }));
         let mut rng = fastrand::Rng::with_seed(seed);
         let cache = ThreadCache::new();
-        for n in 0..120 {
+        for n in 0..60 {
             let mut group = GroupBuilder::new().name("stress");
             if rng.bool() {
                 group = group.limit(rng.usize(1..5)).backlog(rng.usize(0..8));

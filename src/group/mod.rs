@@ -41,6 +41,74 @@
 //! * A list of like tasks: `all` (every result or the first error), `first_success` (the first
 //!   result or every error), `collect` (every outcome, nothing cancelled).
 
+//! # What does not compile
+//!
+//! Tasks borrow what lives for the whole call, so not a local of the body, which ends before them:
+//!
+//! ```compile_fail,E0373
+//! # use cleanbreak::{CancelToken, scope};
+//! scope(&CancelToken::new(), |group| {
+//!     let name = String::from("dies with the body");
+//!     group.spawn(|_| Ok(name.len()))?;
+//!     Ok(())
+//! })
+//! .unwrap();
+//! ```
+//!
+//! ```
+//! # use cleanbreak::{CancelToken, scope};
+//! let outside = String::from("outlives the group");
+//! scope(&CancelToken::new(), |group| {
+//!     let name = String::from("moves into the task");
+//!     group.spawn(|_| Ok(outside.len()))?;
+//!     group.spawn(move |_| Ok(name.len()))?;
+//!     Ok(())
+//! })
+//! .unwrap();
+//! ```
+//!
+//! Nor one that the body has when the task starts, whatever the closure says:
+//!
+//! ```compile_fail,E0597
+//! # use cleanbreak::{CancelToken, scope};
+//! scope(&CancelToken::new(), |group| {
+//!     let name = String::from("dies with the body");
+//!     let name = &name;
+//!     group.spawn(move |_| Ok(name.len()))?;
+//!     Ok(())
+//! })
+//! .unwrap();
+//! ```
+//!
+//! The handle of a task does not leave the scope; its result does:
+//!
+//! ```compile_fail
+//! # use cleanbreak::{CancelToken, scope};
+//! let task = scope(&CancelToken::new(), |group| Ok(group.spawn(|_| Ok(7))?)).unwrap();
+//! ```
+//!
+//! ```
+//! # use cleanbreak::{CancelToken, scope};
+//! let result = scope(&CancelToken::new(), |group| Ok(group.spawn(|_| Ok(7))?.join()));
+//! assert_eq!(result.unwrap().unwrap(), 7);
+//! ```
+//!
+//! What tasks share must be [`Sync`](std::marker::Sync), as with any thread:
+//!
+//! ```compile_fail,E0277
+//! # use cleanbreak::{CancelToken, scope};
+//! let count = std::cell::Cell::new(0);
+//! scope(&CancelToken::new(), |group| Ok(group.spawn(|_| Ok(count.set(1))).map(drop)?)).unwrap();
+//! ```
+//!
+//! ```
+//! # use cleanbreak::{CancelToken, scope};
+//! let count = std::sync::atomic::AtomicU32::new(0);
+//! let add = || count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+//! scope(&CancelToken::new(), |group| Ok(group.spawn(|_| Ok(add())).map(drop)?)).unwrap();
+//! assert_eq!(count.into_inner(), 1);
+//! ```
+
 mod builder;
 mod cache;
 mod end;

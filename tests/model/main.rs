@@ -11,4 +11,6 @@
 
 mod cancel;
 mod channel;
+mod group;
 mod sync;
+mod threads;

@@ -73,12 +73,31 @@ impl Condvar {
         guard.0 = Some(self.0.wait(inner).expect("poisoned"));
     }
 
+    /// No time passes in the model: it waits for a notification.
+    pub(crate) fn wait_until<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        _deadline: std::time::Instant,
+    ) -> WaitTimeoutResult {
+        self.wait(guard);
+        WaitTimeoutResult
+    }
+
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
 
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
+    }
+}
+
+/// What a wait with a deadline says.
+pub(crate) struct WaitTimeoutResult;
+
+impl WaitTimeoutResult {
+    pub(crate) fn timed_out(&self) -> bool {
+        false
     }
 }
 
