@@ -1,8 +1,8 @@
 //! Floor 0: the primitives that the protocols are made of.
 //!
 //! The one place that names parking_lot and std's atomics. A protocol file (`cancel/node.rs`,
-//! `cancel/hook.rs`, `channel/protocol.rs`) uses only what is here, so that the same lines run in
-//! production and, included by `tests/model` beside a twin of this module, under
+//! `cancel/hook.rs`, `channel/protocol.rs`, `group/queue.rs`) uses only what is here, so that the
+//! same lines run in production and, included by `tests/model` beside a twin of this module, under
 //! [loom](https://docs.rs/loom), which runs every interleaving of a small scenario.
 
 pub(crate) mod chan;
