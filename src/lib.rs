@@ -54,6 +54,7 @@
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
 //! | [`group`] | threads that come home, with the first error |
+//! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -74,6 +75,9 @@ pub mod channel;
 pub mod ticker;
 
 pub mod group;
+
+#[cfg(all(feature = "signal", unix))]
+pub mod interrupt;
 
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
