@@ -1,5 +1,4 @@
 //! What runs inside the signal handler, and the one look at what was there before it.
-#![allow(unsafe_code)]
 //!
 //! # Invariants
 //!
@@ -11,15 +10,16 @@
 //!
 //! The action only touches atomics of statics, and calls what signal-hook documents as safe in a
 //! handler.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::ptr;
+use std::sync::atomic::AtomicUsize;
 
 use signal_hook::low_level;
 
 use super::set::MAX_SIGNAL;
 use crate::sync::{AtomicBool, Ordering};
-use std::sync::atomic::AtomicUsize;
 
 static SLOTS: [Slot; MAX_SIGNAL + 1] = [const { Slot::new() }; MAX_SIGNAL + 1];
 

@@ -100,9 +100,11 @@ fn subscribe(
     let mut hub = HUB.lock();
     let ready = hub.prepare(signals, site).and_then(|()| arm());
     if let Err(error) = ready {
-        let stopped = hub.stop_if_unused();
+        let unused = hub.stop_if_unused();
         drop(hub);
-        stopped.inspect(Server::close).map(Server::join);
+        if let Some(server) = unused {
+            server.stop();
+        }
         return Err(error);
     }
     let id = hub.next_id;
@@ -132,7 +134,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Ends the generation when nothing needs it; the caller closes and joins the thread.
+    /// Ends the generation when nothing needs it; the caller stops what it returns.
     fn stop_if_unused(&mut self) -> Option<Server> {
         if !self.subscribers.is_empty() {
             return None;
@@ -177,13 +179,10 @@ impl Server {
         Ok(Self { thread, signals })
     }
 
-    fn close(&self) {
-        self.signals.close();
-    }
-
     /// Not under the hub's lock, which the thread may be waiting for. The thread does not join
-    /// itself: dropped by a hook that it runs, it ends when the hook has.
-    fn join(self) {
+    /// itself: stopped by a hook that it runs, it ends when the hook has.
+    fn stop(self) {
+        self.signals.close();
         if !self.thread.is_current() {
             self.thread.join();
         }
@@ -231,9 +230,11 @@ impl Drop for Subscription {
                 handler::unhear(signal);
             }
         }
-        let stopped = hub.stop_if_unused();
+        let unused = hub.stop_if_unused();
         drop(hub);
         drop(gone);
-        stopped.inspect(Server::close).map(Server::join);
+        if let Some(server) = unused {
+            server.stop();
+        }
     }
 }
