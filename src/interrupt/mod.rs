@@ -23,14 +23,15 @@
 //! * The kernel merges standard signals: of those sent while one is pending, the process sees one.
 //!   So a count is at most what was sent, and at least one; only real-time signals queue.
 //! * Signals come in no order, and one that came just before a subscription may be told to it. When
-//!   a subscription is dropped, what it did not receive is gone.
+//!   a subscription is dropped, what it did not receive is gone; and a signal that was sent before,
+//!   but that no thread of the process has taken yet, does its default.
 //! * In the moment in which an arrival is added to an item that nobody took yet, a `try_recv` may
 //!   find the channel empty. A blocked receive, or a `select!`, does not mind.
 //! * The handler itself stays: signal-hook never takes it out, because nobody could do that safely
 //!   beside other libraries. It *does* what was done before. One can tell the difference: a program
 //!   that you `exec` gets the default where it would have inherited "ignored"; a real-time signal
-//!   nobody is subscribed to ends the process with an exit status of 128 + number; system calls may
-//!   be restarted; and `SIGIO` is ignored. Handlers that others install through signal-hook after
+//!   that nobody is subscribed to any more ends the process with an exit status of 128 + number; and
+//!   `SIGIO` is ignored. Handlers that others install through signal-hook after
 //!   ours do not keep the default from being done.
 //! * A signal that is blocked in every thread does not arrive. Masks are not touched.
 //! * Tokens are cancelled, and so hooks run, on the signal thread: a slow hook delays the next
