@@ -6,6 +6,7 @@
 //!
 //! kanal's close discards what is queued, and neither it nor flume nor crossbeam can close under a
 //! sender without losing something or waiting: they are here for speed alone.
+#![allow(clippy::disallowed_methods, reason = "threads and times of its own")]
 
 use cleanbreak::channel::{SafeChannel, SafeReceiver, SafeSender};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

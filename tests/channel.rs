@@ -2,6 +2,7 @@
 //!
 //! No test waits for a time. A thread that is to block says so first and then blocks; what is
 //! asserted holds whether the other thread acts before or after it has parked.
+#![allow(clippy::disallowed_methods, reason = "threads and times of its own")]
 
 use cleanbreak::channel::{
     Inputs, RecvError, RecvTimeoutError, SafeChannel, SafeReceiver, SafeSender, SendError,

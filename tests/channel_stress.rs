@@ -2,6 +2,7 @@
 //!
 //! The seed is printed on failure; `CLEANBREAK_SEED` runs one seed, `CLEANBREAK_ROUNDS` sets how
 //! many. The same harness is run on a channel that is known to be wrong and must find it out.
+#![allow(clippy::disallowed_methods, reason = "threads and times of its own")]
 
 use cleanbreak::channel::{SafeChannel, SafeReceiver, SafeSender};
 use crossbeam_channel::{Receiver, Sender, select};

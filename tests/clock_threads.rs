@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -53,6 +54,36 @@ fn far(clock: &Clock) -> CancelToken {
 
 fn ticker(clock: &Clock) -> Ticker {
     Ticker::builder(secs(3600)).clock(clock).start().unwrap()
+}
+
+/// A token whose hook will run on the timer thread, or does already. On a machine so busy that the
+/// deadline passes before the hook is registered it would run at once, on this thread: then another
+/// one is tried, with more time.
+fn with_hook_on_the_timer_thread(
+    clock: &Clock,
+    hook: impl FnOnce() + Send + 'static,
+) -> CancelToken {
+    let hook = Arc::new(Mutex::new(Some(hook)));
+    let here = thread::current().id();
+    let mut timeout = millis(1);
+    loop {
+        let token = CancelToken::with_clock(clock).child_timeout(timeout);
+        let too_late = Arc::new(AtomicBool::new(false));
+        let (hook, missed) = (hook.clone(), too_late.clone());
+        let in_time = move || {
+            if thread::current().id() == here {
+                missed.store(true, SeqCst);
+            } else {
+                let hook = hook.lock().unwrap().take().expect("armed once");
+                hook();
+            }
+        };
+        token.on_cancel(in_time).detach();
+        if !too_late.load(SeqCst) {
+            return token;
+        }
+        timeout *= 2;
+    }
 }
 
 #[test]
@@ -193,20 +224,17 @@ fn a_hook_on_the_timer_thread_may_drop_the_last_timer() {
     let _turn = alone();
     let clock = Clock::isolated();
     let (ran, has_run) = bounded(1);
-    let last = CancelToken::with_clock(&clock).child_timeout(millis(1));
-    let its_own = Arc::new(Mutex::new(Some(last.clone())));
-    let hook = {
-        let (clock, its_own) = (clock.clone(), its_own.clone());
+    let (give, given) = bounded::<CancelToken>(1);
+    let token = with_hook_on_the_timer_thread(&clock, {
+        let clock = clock.clone();
         move || {
-            drop(its_own.lock().unwrap().take());
+            drop(given.recv_timeout(PATIENCE).unwrap());
             ran.send(clock.timer_runs()).unwrap();
         }
-    };
-    last.on_cancel(hook).detach();
-    drop(last);
-    // The timer itself still has the node in its hand while it runs the hook.
-    has_run.recv_timeout(PATIENCE).unwrap();
-    assert!(its_own.lock().unwrap().is_none());
+    });
+    give.send(token).unwrap();
+    // The timer itself has the node in its hand while it runs the hook.
+    assert!(has_run.recv_timeout(PATIENCE).unwrap());
     eventually("the timer thread ends by itself", || listed() == 0);
     assert!(!clock.timer_runs());
 }
@@ -219,12 +247,11 @@ fn a_dropper_that_holds_a_lock_which_the_running_hook_needs_does_not_deadlock() 
     finishes({
         let clock = clock.clone();
         move || {
-            let token = CancelToken::with_clock(&clock).child_timeout(millis(1));
             let lock = Arc::new(Mutex::new(()));
             let (entered, has_entered) = bounded(1);
             let (left, has_left) = bounded(1);
             let held = lock.lock().unwrap();
-            let registration = token.on_cancel({
+            let token = with_hook_on_the_timer_thread(&clock, {
                 let lock = lock.clone();
                 move || {
                     entered.send(()).unwrap();
@@ -232,7 +259,6 @@ fn a_dropper_that_holds_a_lock_which_the_running_hook_needs_does_not_deadlock() 
                     left.send(()).unwrap();
                 }
             });
-            registration.detach();
             has_entered.recv_timeout(PATIENCE).unwrap();
             drop(token);
             drop(held);
@@ -247,14 +273,12 @@ fn a_dropper_that_holds_a_lock_which_the_running_hook_needs_does_not_deadlock() 
 fn the_thread_after_one_that_ended_by_itself_is_joined_like_any_other() {
     let _turn = alone();
     let clock = Clock::isolated();
-    let old = CancelToken::with_clock(&clock).child_timeout(millis(1));
     let (entered, has_entered) = bounded(1);
     let (leave, may_leave) = bounded::<()>(1);
-    let hook = move || {
+    let old = with_hook_on_the_timer_thread(&clock, move || {
         entered.send(()).unwrap();
         may_leave.recv_timeout(PATIENCE).unwrap();
-    };
-    old.on_cancel(hook).detach();
+    });
     has_entered.recv_timeout(PATIENCE).unwrap();
     drop(old); // now the timer thread has the last of it
     leave.send(()).unwrap();

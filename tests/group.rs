@@ -15,6 +15,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use anyhow::{anyhow, bail};
+use cleanbreak::group::PanicPayload;
 use cleanbreak::{CancelToken, GroupBuilder, TaskError, scope};
 use crossbeam_channel::{bounded, select};
 use scopeguard::defer;
@@ -390,7 +391,7 @@ fn collected_panics_cancel_nobody_and_stay_with_their_tasks() {
         let error = task.join().unwrap_err();
         assert!(error.is_panic() && !group.token().is_cancelled());
         match error {
-            TaskError::Panicked(payload) => Ok(payload.downcast::<Custom>().unwrap()),
+            TaskError::Panicked(payload) => Ok(payload.into_inner().downcast::<Custom>().unwrap()),
             other => panic!("{other:?}"),
         }
     });
@@ -559,11 +560,11 @@ fn what_a_handle_says_about_its_task_can_be_shown() {
     let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
     assert_eq!(shown(TaskError::Failed("x")), text("x", "Failed(\"x\")"));
     assert_eq!(
-        shown(TaskError::Panicked(Box::new("boom"))),
+        shown(TaskError::Panicked(PanicPayload::new(Box::new("boom")))),
         text("the task panicked: boom", "Panicked(\"boom\")")
     );
     assert_eq!(
-        shown(TaskError::Panicked(Box::new(Custom(1)))),
+        shown(TaskError::Panicked(PanicPayload::new(Box::new(Custom(1))))),
         text("the task panicked", "Panicked(\"..\")")
     );
     assert!(TaskError::<&str>::NotStarted.is_not_started());

@@ -1,4 +1,5 @@
 //! What only the crate itself can reach: the bodies that a token bounds, and the list of handles.
+#![allow(clippy::disallowed_methods, reason = "threads and times of its own")]
 
 use super::{RecvCancelError, SafeChannel, SendCancelError};
 use crate::sync::gate;

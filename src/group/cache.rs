@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::lender::Roster;
-use super::queue::Lender;
+use super::queue::{Lender, look_a_while};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Spec, Task, ThreadError};
 
@@ -203,7 +203,11 @@ impl Shared {
             }
             let _wait = threads::waiting_on("be lent to a group");
             state.idle += 1;
-            self.work.wait(&mut state);
+            let called = |state: &State| !state.loans.is_empty() || state.closed;
+            state = look_a_while(&self.state, state, called);
+            if !called(&state) {
+                self.work.wait(&mut state);
+            }
             state.idle -= 1;
         }
         state.threads -= 1;

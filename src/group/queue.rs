@@ -200,8 +200,9 @@ impl Queue {
                 record.rest();
             }
             state.idle += 1;
-            state = self.look_again(state);
-            if state.jobs.is_empty() && !state.closed {
+            let called = |state: &State| !state.jobs.is_empty() || state.closed;
+            state = look_a_while(&self.state, state, called);
+            if !called(&state) {
                 self.work.wait(&mut state);
             }
             state.idle -= 1;
@@ -214,21 +215,6 @@ impl Queue {
             drop(state);
             record.rest();
         }
-    }
-
-    /// Looks a few times before it sleeps: tasks come in bursts, and waking a thread costs more
-    /// than a short look.
-    fn look_again<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let mut backoff = Backoff::new();
-        while state.jobs.is_empty() && !state.closed {
-            drop(state);
-            let again = backoff.snooze();
-            state = self.state.lock();
-            if !again {
-                break;
-            }
-        }
-        state
     }
 
     /// Waits until a job would find a place, or `give_up` says so; ask again after `nudge`.
@@ -302,6 +288,23 @@ impl Queue {
     pub(super) fn threads(&self) -> Vec<Arc<Record>> {
         self.state.lock().threads.clone()
     }
+}
+
+/// Looks a few times before an idle thread sleeps: work comes in bursts, and waking a thread costs
+/// more than a short look.
+pub(super) fn look_a_while<'a, T>(
+    state: &'a Mutex<T>,
+    mut locked: MutexGuard<'a, T>,
+    called: impl Fn(&T) -> bool,
+) -> MutexGuard<'a, T> {
+    let mut backoff = Backoff::new();
+    let mut again = true;
+    while again && !called(&locked) {
+        drop(locked);
+        again = backoff.snooze();
+        locked = state.lock();
+    }
+    locked
 }
 
 thread_local! {
