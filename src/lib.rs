@@ -1,4 +1,63 @@
 //! Loops on blocking OS threads that stop when they are told.
+//!
+//! No async runtime. Worker loops over crossbeam's `select!` that leave by labelled breaks; a
+//! [`CancelToken`] that every wait can see; a [`SafeChannel`] that closes once; a [`Ticker`] whose
+//! thread stops on drop; a [`scope()`] that joins what it spawned and returns the first error.
+//!
+//! # A worker
+//!
+//! The shape that everything here is made for: a named loop, one arm for each thing that can
+//! happen, one way out for each reason to stop.
+//!
+//! ```
+//! use std::time::Duration;
+//! use cleanbreak::{CancelToken, SafeChannel, SafeReceiver, Ticker, scope};
+//! use crossbeam_channel::select;
+//!
+//! fn worker(token: &CancelToken, inbox: &SafeReceiver<u32>) -> anyhow::Result<u32> {
+//!     let heartbeat = Ticker::new(Duration::from_secs(5))?;
+//!     let mut total = 0;
+//!     'work: loop {
+//!         select! {
+//!             recv(token.done()) -> _ => break 'work,      // told to stop
+//!             recv(inbox) -> order => match order {
+//!                 Ok(order) => total += order,
+//!                 Err(_) => break 'work,                   // closed, and drained
+//!             },
+//!             recv(heartbeat) -> _tick => println!("{total} so far"),
+//!         }
+//!     }
+//!     Ok(total)
+//! }
+//!
+//! let service = CancelToken::new();
+//! let (orders, inbox) = SafeChannel::bounded(16);
+//! let total = scope(&service, |group| {
+//!     let worker = group.spawn_named("worker", |token| worker(token, &inbox))?;
+//!     (1..=10).try_for_each(|order| orders.send(order))?;
+//!     orders.close();
+//!     Ok(worker.join()?)
+//! });
+//! assert_eq!(total.unwrap(), 55);
+//! ```
+//!
+//! # The floors
+//!
+//! Each module uses only those above it.
+//!
+//! | module | what it is about |
+//! |---|---|
+//! | [`threads`] | who is alive: name, spawn site, what it waits on |
+//! | [`clock`] | what time it is, by the system or by hand in tests; one timer thread |
+//! | [`cancel`] | being told to stop: tokens, kinds, causes, hooks |
+//! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
+//! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
+//! | [`ticker`] | ticks on a grid |
+//! | [`group`] | threads that come home, with the first error |
+//!
+//! Three streams, each one way: *stop* goes down from a token to its children and every wait on
+//! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
+//! decides from them.
 
 mod sync;
 
@@ -21,3 +80,8 @@ pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use ticker::{MissedTicks, Tick, Ticker};
+
+/// The README's example is compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

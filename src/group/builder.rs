@@ -5,12 +5,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::abort;
 use std::time::Duration;
 
 use super::cache::ThreadCache;
-use super::end::{End, First};
+use super::end::{End, First, drop_contained, why};
 use super::lender::{OwnThreads, Roster};
 use super::packet::Policy;
 use super::queue::{Lender, Queue};
@@ -249,7 +249,7 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
         match catch_unwind(AssertUnwindSafe(|| body(&group))) {
             Ok(Ok(returned)) => value = Some(returned),
             Ok(Err(error)) => {
-                let why = format!("the body of group \"{}\" failed: {error:#}", self.name);
+                let why = why(&format_args!("the body of group \"{}\"", self.name), &error);
                 late = group.end.first(First::Error(error), why).err();
             }
             Err(payload) => {
@@ -263,7 +263,14 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
 
         // What was derived from the group's token ends with the group.
         group.token().cancel_with("the group has ended");
-        let first = group.end.take_first();
+        let first = match group.end.take_first() {
+            Ok(first) => first,
+            Err(payload) => {
+                drop_contained(late);
+                drop_contained(value);
+                resume_unwind(payload)
+            }
+        };
         drop(late);
         match (first, value) {
             (Some(First::Error(error)), _) => Err(error),

@@ -3,15 +3,22 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::lender::Roster;
-use super::queue::Lender;
+use super::queue::{Lender, look_a_while};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Spec, Task, ThreadError};
 
 const NAME: &str = "cleanbreak cached";
 
 type Server = Box<dyn FnOnce() + Send>;
+
+/// A server, and how many threads its group has been lent. (Under the cache's lock, so Relaxed.)
+struct Loan {
+    server: Server,
+    lent: Arc<AtomicUsize>,
+}
 
 /// Threads kept warm for groups, because creating one is most of what a short task costs.
 ///
@@ -48,12 +55,17 @@ pub(super) struct Shared {
     roster: Roster,
     state: Mutex<State>,
     work: Condvar,
+    /// Signalled when a group has given back all that it was lent.
+    returned: Condvar,
 }
 
+/// A loan goes to an idle thread, of which there is one for each: `loans.len() <= idle` whenever
+/// the lock is free. Or it goes to a new thread, which brings it along. So loans never wait for
+/// each other.
 #[derive(Default)]
 struct State {
-    servers: VecDeque<Server>,
-    starting: usize,
+    loans: VecDeque<Loan>,
+    /// Includes those that were woken for a loan and have not taken it yet.
     idle: usize,
     threads: usize,
     closed: bool,
@@ -69,6 +81,7 @@ impl ThreadCache {
             roster: Roster::default(),
             state: Mutex::default(),
             work: Condvar::new(),
+            returned: Condvar::new(),
         });
         Self { shared }
     }
@@ -79,7 +92,7 @@ impl ThreadCache {
         self.shared.state.lock().threads
     }
 
-    /// How many of its threads are idle.
+    /// How many of its threads are idle. When a scope returns, all that it was lent are.
     #[must_use]
     pub fn idle(&self) -> usize {
         self.shared.state.lock().idle
@@ -88,7 +101,7 @@ impl ThreadCache {
     /// Makes a lender for each scope that is run.
     pub(super) fn lenders(&self) -> Arc<dyn Fn() -> Box<dyn Lender> + Send + Sync> {
         let shared = self.shared.clone();
-        Arc::new(move || Box::new(CachedThreads(shared.clone())))
+        Arc::new(move || CachedThreads::lender(&shared))
     }
 }
 
@@ -104,7 +117,7 @@ impl Drop for ThreadCache {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
         self.shared.work.notify_all();
-        self.shared.roster.join_all();
+        self.shared.roster.close();
     }
 }
 
@@ -118,62 +131,83 @@ impl fmt::Debug for ThreadCache {
     }
 }
 
-struct CachedThreads(Arc<Shared>);
+/// What one scope is lent.
+struct CachedThreads {
+    cache: Arc<Shared>,
+    lent: Arc<AtomicUsize>,
+}
+
+impl CachedThreads {
+    fn lender(cache: &Arc<Shared>) -> Box<dyn Lender> {
+        let (cache, lent) = (cache.clone(), Arc::default());
+        Box::new(Self { cache, lent })
+    }
+}
 
 impl Lender for CachedThreads {
     fn lend(&self, _task: &Task, server: Server) -> Result<(), ThreadError> {
-        Shared::lend(&self.0, server)
+        let lent = self.lent.clone();
+        Shared::lend(&self.cache, Loan { server, lent })
     }
 
-    /// The threads are the cache's.
-    fn join_all(&self) {}
+    /// The threads are the cache's. But they are on their way back when the last task has ended,
+    /// and a next group would find none idle and start more of them each time.
+    fn join_all(&self) {
+        let mut state = self.cache.state.lock();
+        while self.lent.load(Ordering::Relaxed) > 0 {
+            self.cache.returned.wait(&mut state);
+        }
+    }
 }
 
 impl Shared {
-    fn lend(shared: &Arc<Self>, server: Server) -> Result<(), ThreadError> {
+    fn lend(shared: &Arc<Self>, loan: Loan) -> Result<(), ThreadError> {
         let mut state = shared.state.lock();
-        let served = state.servers.len() < state.idle + state.starting;
-        if !served {
-            if state.closed {
-                return Err(ThreadError::refused(
-                    NAME,
-                    "the thread cache has been dropped",
-                ));
-            }
-            state.starting += 1;
-            state.threads += 1;
+        let lent = loan.lent.clone();
+        lent.fetch_add(1, Ordering::Relaxed);
+        if state.loans.len() < state.idle {
+            state.loans.push_back(loan);
             drop(state);
-            let spec = Spec::new(NAME, shared.site);
-            let serving = shared.clone();
-            let started = shared.roster.start(spec, move || serving.serve());
-            state = shared.state.lock();
-            if let Err(error) = started {
-                state.starting -= 1;
-                state.threads -= 1;
-                return Err(error);
-            }
+            shared.work.notify_one();
+            return Ok(());
         }
-        state.servers.push_back(server);
+        state.threads += 1;
         drop(state);
-        shared.work.notify_one();
-        Ok(())
+        let serving = shared.clone();
+        let spec = Spec::new(NAME, shared.site);
+        let started = shared.roster.start(spec, move || serving.serve(loan));
+        if started.is_err() {
+            let mut state = shared.state.lock();
+            state.threads -= 1;
+            lent.fetch_sub(1, Ordering::Relaxed);
+        }
+        started
     }
 
-    fn serve(&self) {
+    /// The loop of a thread that was started for a loan.
+    fn serve(&self, first: Loan) {
+        let mut next = Some(first);
         let mut state = self.state.lock();
-        state.starting -= 1;
         'serve: loop {
-            while let Some(server) = state.servers.pop_front() {
+            while let Some(loan) = next.take().or_else(|| state.loans.pop_front()) {
                 drop(state);
-                server();
+                (loan.server)();
                 state = self.state.lock();
+                // Idle from here on: the lock is held until it waits or takes the next.
+                if loan.lent.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    self.returned.notify_all();
+                }
             }
             if state.closed {
                 break 'serve;
             }
             let _wait = threads::waiting_on("be lent to a group");
             state.idle += 1;
-            self.work.wait(&mut state);
+            let called = |state: &State| !state.loans.is_empty() || state.closed;
+            state = look_a_while(&self.state, state, called);
+            if !called(&state) {
+                self.work.wait(&mut state);
+            }
             state.idle -= 1;
         }
         state.threads -= 1;

@@ -7,7 +7,8 @@
 //! 2. The token is cancelled with no lock held.
 
 use std::any::Any;
-use std::panic::resume_unwind;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cancel::CancelToken;
 use crate::sync::Mutex;
@@ -75,22 +76,43 @@ impl<E, B> End<E, B> {
         }
     }
 
-    /// The end, when every task has been joined. Resumes the first panic.
-    pub(super) fn take_first(&self) -> Option<First<E, B>> {
+    /// The end, when every task has been joined: `Err` is the payload of the first panic.
+    pub(super) fn take_first(&self) -> Result<Option<First<E, B>>, Payload> {
         let mut kept = self.kept.lock();
         let (first, panic) = (kept.first.take(), kept.panic.take());
         drop(kept);
-        if let Some(payload) = panic {
-            resume_unwind(payload);
+        match panic {
+            None => Ok(first),
+            Some(payload) => {
+                drop_contained(first);
+                Err(payload)
+            }
         }
-        first
     }
 }
 
 /// Drops a payload whose own destructor may panic.
 pub(super) fn discard(payload: Payload) {
-    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
     if let Err(again) = dropped {
         std::mem::forget(again);
+    }
+}
+
+/// What a failure says in the cause of the cancellation. `Display` is the user's code: if it panics
+/// the failure is kept all the same, and only its words are lost.
+pub(super) fn why(who: &dyn fmt::Display, error: &dyn fmt::Display) -> String {
+    let said = catch_unwind(AssertUnwindSafe(|| format!("{who} failed: {error:#}")));
+    said.unwrap_or_else(|payload| {
+        discard(payload);
+        format!("{who} failed, and its error panicked when it was asked for its message")
+    })
+}
+
+/// Drops a value whose destructor may panic, where a panic is on its way already and a second one
+/// would abort.
+pub(super) fn drop_contained<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        discard(payload);
     }
 }

@@ -40,6 +40,7 @@ struct Threads {
     next: u64,
     /// Numbers of threads that are past their body.
     ended: Vec<u64>,
+    closed: bool,
 }
 
 impl Roster {
@@ -50,6 +51,10 @@ impl Roster {
         body: impl FnOnce() + Send + 'static,
     ) -> Result<(), ThreadError> {
         let mut threads = self.threads.lock();
+        if threads.closed {
+            let why = "the thread cache has been dropped";
+            return Err(ThreadError::refused(&spec.task.name, why));
+        }
         let number = threads.next;
         threads.next += 1;
         let list = self.threads.clone();
@@ -63,8 +68,15 @@ impl Roster {
         drop(threads);
         // Who serves for years must not collect handles. These are past their body, so only their
         // thread-local destructors are waited for.
-        ended.into_iter().for_each(Handle::join);
+        let others = ended.into_iter().filter(|handle| !handle.is_current());
+        others.for_each(Handle::join);
         Ok(())
+    }
+
+    /// Refuses to start any more, under the lock that starting takes, and joins those there are.
+    pub(super) fn close(&self) {
+        self.threads.lock().closed = true;
+        self.join_all();
     }
 
     /// Joins every thread that was started, but the calling one.

@@ -54,7 +54,7 @@ mod straggler;
 
 pub use builder::GroupBuilder;
 pub use cache::ThreadCache;
-pub use packet::{Task, TaskError};
+pub use packet::{PanicPayload, Task, TaskError};
 pub use spawn::{Group, SpawnError, TrySpawnError, TrySpawnErrorKind};
 pub use straggler::Straggler;
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::end::{End, First, Payload};
+use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
 use crate::sync::{Arc, Condvar, Mutex};
@@ -34,7 +34,7 @@ pub enum TaskError<E> {
     EndedGroup,
     /// It panicked with this payload, with
     /// [`collect_panics`](super::GroupBuilder::collect_panics).
-    Panicked(Box<dyn Any + Send>),
+    Panicked(PanicPayload),
     /// The group was cancelled before it started: it never ran.
     NotStarted,
 }
@@ -119,7 +119,7 @@ where
         if self.policy.collect_errors {
             return TaskError::Failed(error);
         }
-        let why = format!("{} failed: {error:#}", self.named);
+        let why = why(&self.named, &error);
         match self.end.first(First::Error(error), why) {
             Ok(()) => TaskError::EndedGroup,
             Err(First::Error(error)) => TaskError::Failed(error),
@@ -129,7 +129,7 @@ where
 
     fn panicked(&self, payload: Payload) -> TaskError<E> {
         if self.policy.collect_panics {
-            return TaskError::Panicked(payload);
+            return TaskError::Panicked(PanicPayload::new(payload));
         }
         self.end.panicked(payload, &self.named.to_string());
         TaskError::EndedGroup
@@ -226,7 +226,7 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
         match self {
             Self::Failed(error) => error.fmt(f),
             Self::EndedGroup => f.write_str("the task ended its group"),
-            Self::Panicked(payload) => match panic_message(payload) {
+            Self::Panicked(payload) => match payload.message() {
                 Some(message) => write!(f, "the task panicked: {message}"),
                 None => f.write_str("the task panicked"),
             },
@@ -241,7 +241,7 @@ impl<E: fmt::Debug> fmt::Debug for TaskError<E> {
             Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
             Self::EndedGroup => f.write_str("EndedGroup"),
             Self::Panicked(payload) => {
-                let message = panic_message(payload).unwrap_or("..");
+                let message = payload.message().unwrap_or("..");
                 f.debug_tuple("Panicked").field(&message).finish()
             }
             Self::NotStarted => f.write_str("NotStarted"),
@@ -251,7 +251,45 @@ impl<E: fmt::Debug> fmt::Debug for TaskError<E> {
 
 impl<E: fmt::Debug + fmt::Display> std::error::Error for TaskError<E> {}
 
-fn panic_message(payload: &Payload) -> Option<&str> {
-    let text = payload.downcast_ref::<&'static str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+/// What a task panicked with, kept for whoever joins it.
+///
+/// A wrapper because a bare payload cannot be shared between threads, so that an error with one
+/// would not convert into [`anyhow::Error`].
+pub struct PanicPayload {
+    /// Never locked: it only lends the payload its `Sync`.
+    payload: Mutex<Payload>,
+    message: Option<String>,
+}
+
+impl PanicPayload {
+    /// Wraps what [`std::panic::catch_unwind`] returned.
+    #[must_use]
+    pub fn new(payload: Box<dyn Any + Send>) -> Self {
+        let text = payload.downcast_ref::<&'static str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Self {
+            message: text.map(str::to_owned),
+            payload: Mutex::new(payload),
+        }
+    }
+
+    /// The message, if it is the text that `panic!` makes.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// The payload, to downcast or to hand to [`std::panic::resume_unwind`].
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner()
+    }
+}
+
+impl fmt::Debug for PanicPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PanicPayload")
+            .field(&self.message().unwrap_or(".."))
+            .finish()
+    }
 }

@@ -5,10 +5,13 @@
 //! 1. `pending` counts the tasks that were taken in and have not ended. A task has ended when its
 //!    closure, its captured values and this file's reference to it are gone; only then does
 //!    `pending` fall. Who sees zero may free what tasks borrow.
-//! 2. A task runs on a *server*, a loop on a lent thread. Without a limit every waiting task has a
-//!    server coming or idle: `jobs.len() <= starting + idle` whenever the lock is free, so tasks
-//!    may wait for each other. With a limit, there are never more than `limit` servers.
-//! 3. A server leaves only when it sees no job, under the lock. So a job is never left behind.
+//! 2. A task runs on a *server*, a loop on a lent thread. A server that is started brings the task
+//!    that it was started for along; nobody else can take that. So without a limit every task has
+//!    a server of its own, and tasks may wait for each other. With a limit, there are never more
+//!    than `limit` servers.
+//! 3. `jobs` is not empty only while there is a *certain* server: one whose thread exists. It
+//!    leaves only when it sees no job, under the lock. So a job is never left behind, even if the
+//!    thread of another is refused.
 //! 4. No user code runs under the lock: neither a task nor the destructor of one.
 //!
 //! Lock order: this lock is taken with no other lock held, and only a lender's is taken under it.
@@ -44,16 +47,17 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<(u64, ErasedRun)>,
-    next_job: u64,
+    jobs: VecDeque<ErasedRun>,
     pending: usize,
     /// Threads of the servers that have arrived.
     threads: Vec<Arc<Record>>,
-    /// Servers that were lent a thread and have not arrived.
-    starting: usize,
     idle: usize,
     /// Servers in all: starting, idle and busy.
     servers: usize,
+    /// How many servers were ever started, which numbers them.
+    started: u64,
+    /// Those of which it is not known yet whether they get a thread.
+    unsure: Vec<u64>,
     closed: bool,
     /// Spawns that wait for a place.
     place_wanted: usize,
@@ -81,8 +85,8 @@ impl Queue {
         })
     }
 
-    /// Takes a job in if there is a server, a thread or a place for it. `overflow` ignores the
-    /// backlog's bound. Does not wait.
+    /// Takes a job in if there is a server, a thread or a place for it. `overflow`, which is for
+    /// servers, ignores the backlog's bound. Does not wait.
     pub(super) fn try_push(
         self: &Arc<Self>,
         job: ErasedRun,
@@ -90,47 +94,70 @@ impl Queue {
         overflow: bool,
     ) -> Result<(), Refused> {
         let mut state = self.state.lock();
-        let served = state.jobs.len() < state.coming();
-        let starts = !served && self.may_serve(&state);
-        if !served && !starts && !overflow && !self.has_place(&state) {
+        if state.jobs.len() < state.idle {
+            self.work.notify_one();
+        } else if self.may_serve(&state) {
+            state.pending += 1;
+            state.servers += 1;
+            state.started += 1;
+            let number = state.started;
+            state.unsure.push(number);
+            drop(state);
+            return self.start_server(number, job, task);
+        } else if !overflow && !self.has_place(&state) {
             drop(state);
             drop(job);
             return Err(Refused::Full);
         }
-        if served && state.idle > 0 {
-            self.work.notify_one();
-        }
-        let id = state.take_in(job);
-        if !starts {
-            return Ok(());
-        }
-        state.starting += 1;
-        state.servers += 1;
-        drop(state);
-        let queue = self.clone();
-        let lent = self.lender.lend(task, Box::new(move || queue.serve()));
-        lent.or_else(|error| self.do_without(id, error))
+        state.pending += 1;
+        state.jobs.push_back(job);
+        Ok(())
     }
 
-    /// A server could not be started: the job goes back, unless another has it or will.
-    fn do_without(&self, id: u64, error: ThreadError) -> Result<(), Refused> {
+    /// Starts a server for a job that was counted. If it gets no thread, the job goes back; or,
+    /// with a limit, to the servers that there are.
+    fn start_server(
+        self: &Arc<Self>,
+        number: u64,
+        job: ErasedRun,
+        task: &Task,
+    ) -> Result<(), Refused> {
+        let seat = Arc::new(Mutex::new(Some(job)));
+        let (queue, first) = (self.clone(), seat.clone());
+        let server = Box::new(move || {
+            let job = first.lock().take();
+            drop(first);
+            queue.serve(number, job);
+        });
+        let Err(error) = self.lender.lend(task, server) else {
+            self.is_sure(&mut self.state.lock(), number);
+            return Ok(());
+        };
+        let job = seat.lock().take();
         let mut state = self.state.lock();
-        state.starting -= 1;
+        self.is_sure(&mut state, number);
         state.servers -= 1;
-        let limited = self.limit.is_some() && state.servers > 0;
-        if limited || state.jobs.len() <= state.coming() {
+        if self.limit.is_some() && state.certain() > 0 {
+            if state.jobs.len() < state.idle {
+                self.work.notify_one();
+            }
+            state.jobs.extend(job);
             return Ok(());
         }
-        match state.jobs.iter().position(|(waiting, _)| *waiting == id) {
-            Some(at) => {
-                let job = state.jobs.remove(at);
-                state.pending -= 1;
-                drop(state);
-                drop(job);
-                Err(Refused::Thread(error))
-            }
-            // It runs; one that came later waits for a server to be free instead.
-            None => Ok(()),
+        state.pending -= 1;
+        // Nobody waits for the end here, as who spawns holds the scope; but a place is free.
+        self.moved.notify_all();
+        drop(state);
+        drop(job);
+        Err(Refused::Thread(error))
+    }
+
+    /// It is known now whether a server has a thread.
+    fn is_sure(&self, state: &mut State, number: u64) {
+        let before = state.unsure.len();
+        state.unsure.retain(|unsure| *unsure != number);
+        if state.unsure.len() < before && state.place_wanted > 0 {
+            self.moved.notify_all();
         }
     }
 
@@ -138,22 +165,27 @@ impl Queue {
         self.limit.is_none_or(|limit| state.servers < limit.get())
     }
 
-    /// A server, on its thread.
-    fn serve(&self) {
+    /// A server, on its thread, with the job that it was started for.
+    fn serve(&self, number: u64, first: Option<ErasedRun>) {
         let record = current_record();
         let here = Serving::enter(self);
         let mut state = self.state.lock();
-        state.starting -= 1;
+        self.is_sure(&mut state, number);
         state.threads.extend(record.clone());
-        self.run_jobs(state, record.as_deref());
+        self.run_jobs(state, first, record.as_deref());
         drop(here);
     }
 
     /// The loop of a server. A limited group keeps its few threads until it ends; otherwise a
     /// thread goes back when there is no job for it.
-    fn run_jobs<'a>(&'a self, mut state: MutexGuard<'a, State>, record: Option<&Record>) {
+    fn run_jobs<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut first: Option<ErasedRun>,
+        record: Option<&Record>,
+    ) {
         'serve: loop {
-            while let Some((_, job)) = state.jobs.pop_front() {
+            while let Some(job) = first.take().or_else(|| state.jobs.pop_front()) {
                 drop(state);
                 job.run_and_drop();
                 state = self.state.lock();
@@ -169,8 +201,9 @@ impl Queue {
                 record.rest();
             }
             state.idle += 1;
-            state = self.look_again(state);
-            if state.jobs.is_empty() && !state.closed {
+            let called = |state: &State| !state.jobs.is_empty() || state.closed;
+            state = look_a_while(&self.state, state, called);
+            if !called(&state) {
                 self.work.wait(&mut state);
             }
             state.idle -= 1;
@@ -183,21 +216,6 @@ impl Queue {
             drop(state);
             record.rest();
         }
-    }
-
-    /// Looks a few times before it sleeps: tasks come in bursts, and waking a thread costs more
-    /// than a short look.
-    fn look_again<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let mut backoff = Backoff::new();
-        while state.jobs.is_empty() && !state.closed {
-            drop(state);
-            let again = backoff.snooze();
-            state = self.state.lock();
-            if !again {
-                break;
-            }
-        }
-        state
     }
 
     /// Waits until a job would find a place, or `give_up` says so; ask again after `nudge`.
@@ -240,7 +258,11 @@ impl Queue {
 
     /// Whether a job would find a server, a thread or a place to wait.
     fn has_place(&self, state: &State) -> bool {
-        state.jobs.len() < state.coming() + self.backlog || self.may_serve(state)
+        let waiting_at_most = match state.certain() {
+            0 => 0,
+            _ => state.idle.saturating_add(self.backlog),
+        };
+        state.jobs.len() < waiting_at_most || self.may_serve(state)
     }
 
     /// Ends the servers, when nothing is pending any more, and joins the group's own threads.
@@ -269,6 +291,23 @@ impl Queue {
     }
 }
 
+/// Looks a few times before an idle thread sleeps: work comes in bursts, and waking a thread costs
+/// more than a short look.
+pub(super) fn look_a_while<'a, T>(
+    state: &'a Mutex<T>,
+    mut locked: MutexGuard<'a, T>,
+    called: impl Fn(&T) -> bool,
+) -> MutexGuard<'a, T> {
+    let mut backoff = Backoff::new();
+    let mut again = true;
+    while again && !called(&locked) {
+        drop(locked);
+        again = backoff.snooze();
+        locked = state.lock();
+    }
+    locked
+}
+
 thread_local! {
     /// Address of the queue that this thread serves; zero for none.
     static SERVES: Cell<usize> = const { Cell::new(0) };
@@ -291,16 +330,8 @@ impl Drop for Serving {
 }
 
 impl State {
-    /// Servers that can take a job without anybody ending first.
-    fn coming(&self) -> usize {
-        self.starting + self.idle
-    }
-
-    fn take_in(&mut self, job: ErasedRun) -> u64 {
-        let id = self.next_job;
-        self.next_job += 1;
-        self.pending += 1;
-        self.jobs.push_back((id, job));
-        id
+    /// Servers whose threads exist.
+    fn certain(&self) -> usize {
+        self.servers - self.unsure.len()
     }
 }

@@ -45,6 +45,9 @@ impl fmt::Display for Straggler {
 
 type Report = Arc<dyn Fn(&[Straggler]) + Send + Sync>;
 
+/// The least time between two reports.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// What to do about stragglers.
 #[derive(Clone)]
 pub(super) struct Watch {
@@ -88,7 +91,11 @@ impl Watch {
         while !await_end_until(queue, clock, start.checked_add(patience)) {
             let overdue = clock.now().duration_since(start);
             self.report(&queue.threads(), overdue);
-            patience = patience.saturating_mul(2);
+            // Past the present: a clock that leaps, or a patience of zero, is no reason for a
+            // burst of reports.
+            while patience <= overdue {
+                patience = patience.saturating_mul(2).max(SHORTEST);
+            }
         }
     }
 

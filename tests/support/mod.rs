@@ -1,0 +1,149 @@
+//! What the tests share: a watchdog, seeds, children of the test binary, and looks at the process.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the watchdog must not rest on what it watches"
+)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+
+/// Longer than any test takes on the busiest machine: who is not done by then hangs.
+/// `CLEANBREAK_PATIENCE` sets another, in seconds.
+fn patience() -> Duration {
+    let given = std::env::var("CLEANBREAK_PATIENCE").ok();
+    Duration::from_secs(given.map_or(120, |secs| secs.parse().unwrap()))
+}
+
+/// Runs `test` on a thread of its own and fails if it hangs.
+pub(crate) fn in_time<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tx, rx) = bounded(1);
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    let thread = thread::Builder::new().name(name);
+    let thread = thread.spawn(move || tx.send(test()).is_ok()).unwrap();
+    match rx.recv_timeout(patience()) {
+        Ok(value) => {
+            thread.join().unwrap();
+            value
+        }
+        Err(RecvTimeoutError::Disconnected) => resume_unwind(thread.join().unwrap_err()),
+        Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
+    }
+}
+
+/// The seed of a random test: printed, and taken from `CLEANBREAK_SEED` if that is set.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("CLEANBREAK_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("CLEANBREAK_SEED={seed}");
+    seed
+}
+
+/// What a closure panics with.
+pub(crate) fn payload_of<T>(f: impl FnOnce() -> T) -> Box<dyn std::any::Any + Send> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(_) => panic!("it did not panic"),
+        Err(payload) => payload,
+    }
+}
+
+/// Polls until `true`; for states that nothing announces.
+pub(crate) fn until(mut what: impl FnMut() -> bool) {
+    let patience = crossbeam_channel::after(patience());
+    while !what() {
+        assert!(patience.try_recv().is_err(), "it never came about");
+        thread::yield_now();
+    }
+}
+
+/// Counts how many of it are alive and how many have been dropped.
+#[derive(Default)]
+pub(crate) struct Census {
+    pub(crate) born: AtomicUsize,
+    pub(crate) dropped: AtomicUsize,
+}
+
+pub(crate) struct Citizen<'a>(&'a Census);
+
+impl Census {
+    pub(crate) fn citizen(&self) -> Citizen<'_> {
+        self.born.fetch_add(1, Ordering::SeqCst);
+        Citizen(self)
+    }
+
+    pub(crate) fn alive(&self) -> usize {
+        self.born.load(Ordering::SeqCst) - self.dropped.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Citizen<'_> {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+const CHILD: &str = "CLEANBREAK_TEST_CHILD";
+
+/// Whether this process is the child that [`child`] started.
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs the named test of this binary alone, in a process of its own. `limits` is what a shell is
+/// told before, such as `ulimit -v 100000`.
+pub(crate) fn child(test: &str, limits: &str) -> Output {
+    let script = format!("{limits}\nexec \"$0\" --exact {test} --nocapture --test-threads=1");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script);
+    command.arg(std::env::current_exe().unwrap());
+    command.env(CHILD, "1").output().unwrap()
+}
+
+/// Runs the named test as a child and fails with its output if it does.
+pub(crate) fn child_passes(test: &str, limits: &str) -> Output {
+    let output = child(test, limits);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+    assert!(out.contains("1 passed"), "the child ran no test: {out}");
+    output
+}
+
+/// Threads of this process whose name, as the kernel has it, starts with `prefix` (of 15 bytes at
+/// most).
+pub(crate) fn threads_named(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(prefix)).count()
+}
+
+/// A line of `/proc/self/status`, in its own unit.
+pub(crate) fn status(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    let number = line.split_whitespace().nth(1).unwrap();
+    number.parse().unwrap()
+}
+
+/// How many threads of the library with this name are alive.
+pub(crate) fn live_named(name: &str) -> usize {
+    let live = cleanbreak::threads::live();
+    live.iter().filter(|thread| thread.name == name).count()
+}
+
+/// Waits until the library's thread of this name says that it waits.
+pub(crate) fn until_waiting(name: &str) {
+    until(|| {
+        let live = cleanbreak::threads::live();
+        let thread = live.iter().find(|thread| thread.name == name);
+        thread.is_some_and(|thread| thread.waiting.is_some())
+    });
+}
