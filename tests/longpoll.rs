@@ -484,13 +484,14 @@ fn a_log_that_nobody_reads_costs_neither_the_service_nor_its_exit_anything() {
 #[test]
 fn a_thread_that_hangs_is_named_and_does_not_hold_the_exit() {
     let file = temporary("fifo");
+    std::fs::write(&*file, "retain = 9\n").expect("the temporary folder can be written");
+    let path = file.to_str().expect("a plain path");
+    let patience = ["--config", path, "--join-deadline=100ms"];
+    let service = Service::start_logging_to(Stdio::piped(), &patience);
+    // From now on reading the file hangs.
+    std::fs::remove_file(&*file).expect("it is there");
     let made = Command::new("mkfifo").arg(&*file).status();
     assert!(made.expect("mkfifo is there").success());
-    let path = file.to_str().expect("a plain path");
-    let service = std::thread::scope(|scope| {
-        scope.spawn(|| std::fs::write(&*file, "retain = 9\n"));
-        Service::start_logging_to(Stdio::piped(), &["--config", path, "--join-deadline=100ms"])
-    });
     let mut clients = crowd(&service, "a", 3);
     service.signal(Signal::HUP);
     // Opens when the other side does; then it waits for us to write or to close.
