@@ -172,6 +172,7 @@ use crate::cancel::CancelToken;
 /// });
 /// assert_eq!(error.unwrap_err().to_string(), "disk full");
 /// ```
+#[track_caller]
 pub fn scope<'env, T>(
     token: &CancelToken,
     body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env>) -> anyhow::Result<T>,
