@@ -180,7 +180,8 @@ fn all_stops_starting_tasks_of_its_list_when_one_fails() {
             .all(&CancelToken::new(), endless);
         assert_eq!(error.unwrap_err().to_string(), "enough");
         assert_eq!(census.alive(), 0);
-        assert!(ran.into_inner() >= 11);
+        // All eleven, but for one that the other thread may have had in hand.
+        assert!(ran.into_inner() >= 10);
     });
 }
 

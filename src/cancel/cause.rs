@@ -48,6 +48,8 @@ enum Inner {
     Message(Message),
     Signal(Signal),
     Error(Box<dyn Error + Send + Sync>),
+    /// As it is: once it is a box, it no longer tells its type.
+    Anyhow(anyhow::Error),
 }
 
 /// A message as an error, so that every cause has a `source()`.
@@ -106,9 +108,10 @@ impl Cause {
 
     /// The error as a type, if it is one of that type.
     #[must_use]
-    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+    pub fn downcast_ref<E: Error + Send + Sync + 'static>(&self) -> Option<&E> {
         match &*self.0 {
             Inner::Error(error) => error.downcast_ref(),
+            Inner::Anyhow(error) => error.downcast_ref(),
             _ => None,
         }
     }
@@ -120,6 +123,7 @@ impl Cause {
             Inner::Message(message) => message,
             Inner::Signal(signal) => signal,
             Inner::Error(error) => &**error,
+            Inner::Anyhow(error) => &**error,
         }
     }
 }
@@ -130,6 +134,7 @@ impl fmt::Debug for Cause {
             Inner::Message(message) => write!(f, "Cause({:?})", message.0),
             Inner::Signal(signal) => write!(f, "Cause(signal {})", signal.0),
             Inner::Error(error) => write!(f, "Cause({error:?})"),
+            Inner::Anyhow(error) => write!(f, "Cause({error:?})"),
         }
     }
 }
@@ -160,8 +165,7 @@ impl From<Box<dyn Error + Send + Sync>> for Cause {
 
 impl From<anyhow::Error> for Cause {
     fn from(error: anyhow::Error) -> Self {
-        let error: Box<dyn Error + Send + Sync> = error.into();
-        Self::from(error)
+        Self::of(Inner::Anyhow(error))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The handle.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{LazyLock, OnceLock};
@@ -24,7 +25,7 @@ pub(super) struct Data {
     clock: Clock,
     /// The earliest on the path to the root.
     deadline: Option<Instant>,
-    /// The deadline is not inherited.
+    /// The deadline is not that of the one parent: a sweep must look at it.
     own_deadline: bool,
     never: bool,
     /// Present if the deadline is this token's own. Set once, before the token is handed out.
@@ -170,7 +171,9 @@ impl CancelToken {
         let clock = clock.unwrap_or_default();
         let same_clock = sources.iter().filter(|source| source.clock().is(&clock));
         let deadline = same_clock.filter_map(|source| source.deadline()).min();
-        let data = Data::new(clock, deadline);
+        let mut data = Data::new(clock, deadline);
+        // One source may be overdue when another one's cancel comes by.
+        data.own_deadline = true;
         let parents = sources.iter().filter(|source| !source.node.extra.never);
         let parents: Vec<_> = parents.map(|source| &source.node).collect();
         let node = Node::child_of_all(&parents, data);
@@ -211,7 +214,8 @@ impl CancelToken {
     /// cancelled already, its deadline had passed, or it is a [`never`](Self::never) token.
     ///
     /// When it returns, with either answer, every descendant is cancelled and every wait on them
-    /// has been woken. With `true`, the hooks have run too, on this thread.
+    /// has been woken. With `true`, the hooks of this token have run too, on this thread; those of
+    /// a descendant may still be running on another, if that was cancelling it at the same time.
     pub fn cancel(&self) -> bool {
         self.cancel_now(None)
     }
@@ -413,7 +417,8 @@ impl CancelToken {
     }
 
     /// The time left until [`deadline`](Self::deadline), zero if it has passed; `None` if there is
-    /// none. For the timeouts of sockets and the like.
+    /// none. For the timeouts of sockets and the like; std's refuse zero, so [`check`](Self::check)
+    /// first, and use a millisecond at least.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let deadline = self.deadline()?;
@@ -455,7 +460,12 @@ impl CancelToken {
             return true;
         }
         let mut above: Vec<_> = self.node.parents().collect();
+        let mut seen = BTreeSet::new();
         while let Some(node) = above.pop() {
+            // Linked tokens may lead to one ancestor by many ways.
+            if !seen.insert(Arc::as_ptr(node)) {
+                continue;
+            }
             if node.handles() > 0 || node.extra.deadline.is_some() {
                 return true;
             }

@@ -62,7 +62,7 @@ pub struct GroupBuilder<E = anyhow::Error, B = Infallible> {
     stack_size: Option<usize>,
     cache: Option<Arc<dyn Fn() -> Box<dyn Lender> + Send + Sync>>,
     policy: Policy,
-    watch: Watch,
+    pub(super) watch: Watch,
     types: PhantomData<fn() -> (E, B)>,
 }
 
@@ -141,6 +141,13 @@ impl<E, B> GroupBuilder<E, B> {
         self
     }
 
+    /// Undoes [`collect_errors`](Self::collect_errors) and
+    /// [`collect_panics`](Self::collect_panics), for joiners that have no place to keep them.
+    pub(super) fn first_failure_ends(mut self) -> Self {
+        self.policy = Policy::default();
+        self
+    }
+
     /// How long after the cancellation a task that still runs is reported, by the clock of the
     /// token; five seconds by default. It is reported again after twice the time, and so on.
     /// [`Duration::MAX`] is never.
@@ -204,6 +211,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E, Infallible> {
     /// # Errors
     ///
     /// The first, in time, that a task or the body returned.
+    #[track_caller]
     pub fn scope<'env, T>(
         &self,
         token: &CancelToken,
@@ -229,6 +237,7 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
     /// # Errors
     ///
     /// The first, in time, that a task or the body returned.
+    #[track_caller]
     pub fn scope_flow<'env, T>(
         &self,
         token: &CancelToken,

@@ -4,13 +4,15 @@
 //!
 //! 1. The first error or break is stored before the token is cancelled (G2). Who is told finds it
 //!    there, so what a sibling returns because it was told comes second.
-//! 2. The token is cancelled with no lock held.
+//! 2. Who comes second returns with the token cancelled too, and with the first one's words as its
+//!    cause: the first may not have come so far yet.
+//! 3. The token is cancelled with no lock held.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::cancel::CancelToken;
+use crate::cancel::{CancelToken, Cause};
 use crate::sync::Mutex;
 
 /// The payload of a panic.
@@ -30,6 +32,8 @@ pub(super) struct End<E, B> {
 
 struct Kept<E, B> {
     first: Option<First<E, B>>,
+    /// Why the first cancels the group.
+    why: Option<Cause>,
     panic: Option<Payload>,
 }
 
@@ -37,6 +41,7 @@ impl<E, B> End<E, B> {
     pub(super) fn new(token: CancelToken) -> Self {
         let kept = Mutex::new(Kept {
             first: None,
+            why: None,
             panic: None,
         });
         Self { token, kept }
@@ -46,17 +51,21 @@ impl<E, B> End<E, B> {
         &self.token
     }
 
-    /// Keeps an error or a break if it is the first, and cancels the group; otherwise hands it
-    /// back.
+    /// Keeps an error or a break if it is the first; otherwise hands it back. The group is
+    /// cancelled either way (2).
     pub(super) fn first(&self, first: First<E, B>, why: String) -> Result<(), First<E, B>> {
         let mut kept = self.kept.lock();
-        if kept.first.is_some() {
-            return Err(first);
-        }
-        kept.first = Some(first);
+        let why = kept.why.get_or_insert_with(|| why.into()).clone();
+        let refused = match kept.first {
+            None => {
+                kept.first = Some(first);
+                Ok(())
+            }
+            Some(_) => Err(first),
+        };
         drop(kept);
         self.token.cancel_with(why);
-        Ok(())
+        refused
     }
 
     /// Keeps the payload of a panic if it is the first, and cancels the group.

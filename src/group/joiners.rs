@@ -11,7 +11,9 @@ use crate::threads::Task as Named;
 
 impl<E: fmt::Display + Send> GroupBuilder<E> {
     /// Runs all `tasks` and returns their results in the order of submission, or the first error
-    /// in time; the others are cancelled then, or never start.
+    /// in time; the others are cancelled then, or never start. So
+    /// [`collect_errors`](Self::collect_errors) and [`collect_panics`](Self::collect_panics) have no
+    /// effect here.
     ///
     /// # Panics
     ///
@@ -50,11 +52,13 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
         E: From<SpawnError> + 'env,
     {
         let named = Named::here(self.name.clone());
-        self.scope(token, |group| {
+        let builder = self.clone().first_failure_ends();
+        builder.scope(token, |group| {
             let mut handles = Vec::new();
             for task in tasks {
                 handles.push(group.spawn_waiting(&named, task)?);
             }
+            builder.watch.await_end(&group.queue, group.token());
             let mut results = Vec::with_capacity(handles.len());
             for handle in handles {
                 match handle.join() {
@@ -68,6 +72,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
     }
 
     /// Runs `tasks` until the first one succeeds; the others are cancelled then, or never start.
+    /// [`collect_panics`](Self::collect_panics) has no effect here.
     ///
     /// # Panics
     ///
@@ -108,8 +113,9 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
         E: From<SpawnError> + 'env,
     {
         let named = Named::here(self.name.clone());
-        let group = self.clone().breaks::<R>().collect_errors();
-        let flow = group.scope_flow(token, |group| {
+        let builder = self.clone().first_failure_ends();
+        let builder = builder.breaks::<R>().collect_errors();
+        let flow = builder.scope_flow(token, |group| {
             let mut attempts = Vec::new();
             for task in tasks {
                 attempts.push(group.spawn_waiting(&named, move |token: &CancelToken| {
@@ -119,6 +125,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
                     Ok(())
                 }));
             }
+            builder.watch.await_end(&group.queue, group.token());
             let mut errors = Vec::new();
             for attempt in attempts {
                 match attempt.map(super::Task::join) {
@@ -168,10 +175,11 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
         E: From<SpawnError> + 'env,
     {
         let named = Named::here(self.name.clone());
-        let group = self.clone().collect_errors().collect_panics();
-        let outcomes = group.scope(token, |group| {
+        let builder = self.clone().collect_errors().collect_panics();
+        let outcomes = builder.scope(token, |group| {
             let spawn = |task| group.spawn_waiting(&named, task);
             let handles: Vec<_> = tasks.into_iter().map(spawn).collect();
+            builder.watch.await_end(&group.queue, group.token());
             let outcomes = handles.into_iter().map(|handle| match handle {
                 Ok(handle) => handle.join(),
                 Err(SpawnError::Cancelled(_)) => Err(TaskError::NotStarted),

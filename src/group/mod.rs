@@ -93,7 +93,7 @@
 //! assert_eq!(result.unwrap().unwrap(), 7);
 //! ```
 //!
-//! What tasks share must be [`Sync`](std::marker::Sync), as with any thread:
+//! What tasks share must be [`Sync`], as with any thread:
 //!
 //! ```compile_fail,E0277
 //! # use cleanbreak::{CancelToken, scope};
@@ -172,6 +172,7 @@ use crate::cancel::CancelToken;
 /// });
 /// assert_eq!(error.unwrap_err().to_string(), "disk full");
 /// ```
+#[track_caller]
 pub fn scope<'env, T>(
     token: &CancelToken,
     body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env>) -> anyhow::Result<T>,

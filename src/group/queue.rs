@@ -144,15 +144,14 @@ impl Queue {
             state.jobs.extend(job);
             return Ok(());
         }
+        // Nobody waits for the end: who spawns holds the scope. Who waits for a place was told.
         state.pending -= 1;
-        // Nobody waits for the end here, as who spawns holds the scope; but a place is free.
-        self.moved.notify_all();
         drop(state);
         drop(job);
         Err(Refused::Thread(error))
     }
 
-    /// It is known now whether a server has a thread.
+    /// It is known now whether a server has a thread, so there may be a place.
     fn is_sure(&self, state: &mut State, number: u64) {
         let before = state.unsure.len();
         state.unsure.retain(|unsure| *unsure != number);

@@ -10,7 +10,7 @@ use super::queue::Queue;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant, Timed};
 use crate::sync::Arc;
-use crate::threads::{Record, WaitInfo};
+use crate::threads::{self, Record, WaitInfo};
 
 /// A task that still runs, a good while after its group was cancelled.
 #[derive(Clone, Debug)]
@@ -75,10 +75,12 @@ fn print(stragglers: &[Straggler]) {
 impl Watch {
     /// Waits until every task has ended. Reports those that run on after the cancellation, after
     /// `self.after`, then twice that, and so on.
+    #[track_caller]
     pub(super) fn await_end(&self, queue: &Arc<Queue>, token: &CancelToken) {
         if queue.await_end(None, || true) {
             return;
         }
+        let _wait = threads::waiting_on("see the tasks of a group end");
         let nudged = queue.clone();
         let nudge = token.on_cancel(move || nudged.nudge());
         let ended = queue.await_end(None, || token.is_cancelled());

@@ -58,7 +58,7 @@ struct Threads {
 }
 
 impl Lender for Threads {
-    fn lend(&self, _: &Task, server: Box<dyn FnOnce() + Send>) -> Result<(), ThreadError> {
+    fn lend(&self, _: &Task, server: Server) -> Result<(), ThreadError> {
         let mut refusals = self.refusals.lock();
         if *refusals > 0 {
             *refusals -= 1;
@@ -148,21 +148,55 @@ fn who_waits_for_a_place_wakes_when_there_is_one() {
     });
 }
 
-#[test]
-fn who_waits_for_a_place_gives_up_when_it_is_nudged() {
-    check(3, || {
-        let (queue, counts) = queue(Some(1), 0, 0);
+type Server = Box<dyn FnOnce() + Send>;
+
+/// Starts nothing before it is asked to.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<Vec<Server>>>);
+
+impl Lender for Held {
+    fn lend(&self, _: &Task, server: Server) -> Result<(), ThreadError> {
+        self.0.lock().push(server);
+        Ok(())
+    }
+
+    fn join_all(&self) {}
+}
+
+/// A task that does not end before the one who waits has given up.
+fn gives_up(waits_for_place: bool) {
+    check(3, move || {
+        let held = Held::default();
+        let queue = Queue::new(Box::new(held.clone()), NonZeroUsize::new(1), 0);
+        let counts = Arc::new(Counts::default());
+        assert!(push(&queue, &counts).is_ok());
         let (cancelled, canceller) = (Arc::new(AtomicBool::new(false)), queue.clone());
         let flag = cancelled.clone();
-        assert!(push(&queue, &counts).is_ok());
         let canceller = thread::spawn(move || {
             flag.store(true, SeqCst);
             canceller.nudge();
         });
-        queue.await_place(|| cancelled.load(SeqCst));
+        let told = || cancelled.load(SeqCst);
+        match waits_for_place {
+            true => queue.await_place(told),
+            false => assert!(!queue.await_end(None, told)),
+        }
         canceller.join().unwrap();
+        let server = held.0.lock().pop().expect("one server");
+        let server = thread::spawn(server);
         assert_eq!(end(&queue, &counts), (1, 1));
+        server.join().unwrap();
     });
+}
+
+#[test]
+fn who_waits_for_a_place_gives_up_when_it_is_nudged() {
+    gives_up(true);
+}
+
+#[test]
+fn who_waits_for_the_end_looks_up_when_it_is_nudged() {
+    gives_up(false);
 }
 
 #[test]
