@@ -43,7 +43,7 @@ impl SignalSet {
     }
 
     pub(super) fn contains(self, signal: i32) -> bool {
-        self.iter().any(|member| member == signal)
+        matches!(usize::try_from(signal), Ok(n @ 1..=MAX_SIGNAL) if self.0 >> n & 1 == 1)
     }
 
     pub(super) fn len(self) -> usize {
