@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::error::Error;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Barrier;
