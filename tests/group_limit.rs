@@ -407,3 +407,25 @@ fn a_limit_holds_on_the_threads_of_a_cache() {
         assert!(crowd.most.into_inner() <= 2);
     });
 }
+
+#[test]
+fn what_a_task_captured_that_never_starts_is_dropped_while_others_still_run() {
+    // The one thread reads until the last sender goes, and that is with a task that waits for it.
+    let (last_sender, rx) = bounded::<()>(0);
+    let result = GroupBuilder::new()
+        .limit(1)
+        .scope(&CancelToken::new(), |group| {
+            group.spawn(move |_| {
+                rx.iter().for_each(drop);
+                Ok(())
+            })?;
+            let waiting = group.spawn(move |_| {
+                drop(last_sender);
+                Ok(())
+            })?;
+            group.token().cancel();
+            assert!(waiting.join().unwrap_err().is_not_started());
+            Ok(())
+        });
+    assert!(result.is_ok());
+}

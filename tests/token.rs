@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::error::Error;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Barrier;
@@ -90,7 +89,7 @@ fn a_cause_never_changes_what_the_kind_matches() {
         let error = token.check().unwrap_err();
         assert_eq!(error.kind(), CancelKind::Cancelled);
         assert!(!error.is_deadline());
-        assert_eq!(error.source().unwrap().to_string(), text);
+        assert_eq!(error.cause().unwrap().to_string(), text);
     }
 }
 

@@ -172,8 +172,8 @@ impl From<anyhow::Error> for Cause {
 /// The error of a wait or a check on a cancelled token: kind and cause, as they were published
 /// together.
 ///
-/// `Display` names the kind and then the cause; [`source()`](Error::source) is the cause. Cheap to
-/// clone.
+/// `Display` names the kind and then the cause, so [`source()`](Error::source) is the cause's own
+/// source: a chain says each thing once. Cheap to clone.
 ///
 /// It converts into [`io::Error`], as [`TimedOut`](io::ErrorKind::TimedOut) for a deadline and
 /// [`Other`](io::ErrorKind::Other) otherwise: never as `Interrupted`, which `read_line` and its
@@ -241,7 +241,7 @@ impl fmt::Display for Cancelled {
 
 impl Error for Cancelled {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_ref().map(Cause::as_error)
+        self.cause.as_ref()?.as_error().source()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Receiving has nothing to hand back, so its errors are crossbeam's own ([`RecvError`],
 //! [`TryRecvError`], [`RecvTimeoutError`]): the ones that `select!` reports as well.
 
+use crate::cancel::Cancelled;
 use std::error::Error;
 use std::fmt;
 
@@ -151,31 +152,88 @@ send_error! {
     Timeout, is_timeout, "timed out sending on a full channel"
 }
 
-send_error! {
-    /// Why a send bounded by a token gave up; the value comes back.
-    SendCancelError,
-    /// The token was cancelled, before the call or during it.
-    Cancelled, is_cancelled, "cancelled before the value was sent"
+/// Why a send bounded by a token gave up; the value comes back.
+#[derive(Clone)]
+pub enum SendCancelError<T> {
+    /// The token was cancelled, before the call or during it, with this kind and cause.
+    Cancelled(T, Cancelled),
+    /// The channel is closed.
+    Closed(T),
 }
 
 /// Why a receive bounded by a token gave up.
 ///
 /// Nothing is lost by it: what was queued is still queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub enum RecvCancelError {
-    /// The token was cancelled, before the call or during it.
-    Cancelled,
+    /// The token was cancelled, before the call or during it, with this kind and cause.
+    Cancelled(Cancelled),
     /// The channel is closed and everything in it has been received.
     Closed,
 }
 
-impl RecvCancelError {
-    /// Whether this is `Cancelled`.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled)
+impl<T> SendCancelError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Cancelled(value, _) | Self::Closed(value) => value,
+        }
     }
 
-    /// Whether this is `Closed`.
+    /// Kind and cause, if the token was cancelled.
+    pub fn cancelled(&self) -> Option<&Cancelled> {
+        match self {
+            Self::Cancelled(_, cancelled) => Some(cancelled),
+            Self::Closed(_) => None,
+        }
+    }
+
+    /// Whether the channel is closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed(_))
+    }
+}
+
+impl<T> fmt::Debug for SendCancelError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled(_, cancelled) => write!(f, "Cancelled(.., {cancelled:?})"),
+            Self::Closed(_) => f.write_str("Closed(..)"),
+        }
+    }
+}
+
+impl<T> fmt::Display for SendCancelError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled(_, cancelled) => write!(f, "the value was not sent: {cancelled}"),
+            Self::Closed(_) => f.write_str(CLOSED),
+        }
+    }
+}
+
+impl<T> Error for SendCancelError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cancelled()?.source()
+    }
+}
+
+impl<T> From<SendError<T>> for SendCancelError<T> {
+    fn from(SendError(value): SendError<T>) -> Self {
+        Self::Closed(value)
+    }
+}
+
+impl RecvCancelError {
+    /// Kind and cause, if the token was cancelled.
+    pub fn cancelled(&self) -> Option<&Cancelled> {
+        match self {
+            Self::Cancelled(cancelled) => Some(cancelled),
+            Self::Closed => None,
+        }
+    }
+
+    /// Whether the channel is closed and drained.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed)
     }
@@ -183,14 +241,18 @@ impl RecvCancelError {
 
 impl fmt::Display for RecvCancelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cancelled => "cancelled before a value was received",
-            Self::Closed => "receiving on an empty and closed channel",
-        })
+        match self {
+            Self::Cancelled(cancelled) => write!(f, "no value was received: {cancelled}"),
+            Self::Closed => f.write_str("receiving on an empty and closed channel"),
+        }
     }
 }
 
-impl Error for RecvCancelError {}
+impl Error for RecvCancelError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cancelled()?.source()
+    }
+}
 
 impl From<RecvError> for RecvCancelError {
     fn from(_: RecvError) -> Self {

@@ -4,7 +4,7 @@ use super::err::{RecvCancelError, RecvError, RecvTimeoutError, TryRecvError};
 use super::protocol::{Core, LastReceiver};
 use super::{blocking, deadline_after};
 use crate::cancel::CancelToken;
-use crate::sync::{Arc, GateReceiver};
+use crate::sync::Arc;
 use crossbeam_channel::{Receiver, select_biased};
 use std::fmt;
 use std::iter::FusedIterator;
@@ -175,48 +175,43 @@ impl<T> SafeReceiver<T> {
     /// # Examples
     ///
     /// ```
-    /// use cleanbreak::channel::{RecvCancelError, SafeChannel};
-    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::{CancelToken, SafeChannel};
     ///
     /// let (tx, rx) = SafeChannel::bounded(2);
     /// let token = CancelToken::new();
     /// tx.send(1).unwrap();
-    /// assert_eq!(rx.recv_or_cancel(&token), Ok(1));
+    /// assert_eq!(rx.recv_or_cancel(&token).unwrap(), 1);
     /// std::thread::scope(|s| {
     ///     let empty = s.spawn(|| rx.recv_or_cancel(&token));
-    ///     token.cancel(); // wakes it, if it waits already
-    ///     assert_eq!(empty.join().unwrap(), Err(RecvCancelError::Cancelled));
+    ///     token.cancel_with("that will do"); // wakes it, if it waits already
+    ///     let error = empty.join().unwrap().unwrap_err();
+    ///     assert_eq!(error.to_string(), "no value was received: cancelled: that will do");
     /// });
     /// tx.close();
-    /// assert_eq!(rx.recv_or_cancel(&CancelToken::new()), Err(RecvCancelError::Closed));
+    /// assert!(rx.recv_or_cancel(&CancelToken::new()).unwrap_err().is_closed());
     /// ```
     #[track_caller]
     pub fn recv_or_cancel(&self, token: &CancelToken) -> Result<T, RecvCancelError> {
-        self.recv_until(token.done())
-    }
-
-    /// `recv` bounded by a `stop` that disconnects. Already stopped: no receive, even if something
-    /// is queued (it stays queued) and even if the channel has ended: a loop that is told to stop
-    /// stops, and does not first work through a backlog of any length.
-    #[track_caller]
-    pub(crate) fn recv_until(&self, stop: &GateReceiver) -> Result<T, RecvCancelError> {
-        if crate::sync::chan::has_fired(stop) {
-            return Err(RecvCancelError::Cancelled);
+        if let Some(cancelled) = token.cancelled() {
+            return Err(RecvCancelError::Cancelled(cancelled));
         }
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvCancelError::Closed),
             Err(TryRecvError::Empty) => {
-                blocking("receive from a channel", || self.wait_until(stop))
+                blocking("receive from a channel", || self.wait_or_cancel(token))
             }
         }
     }
 
-    fn wait_until(&self, stop: &GateReceiver) -> Result<T, RecvCancelError> {
+    fn wait_or_cancel(&self, token: &CancelToken) -> Result<T, RecvCancelError> {
         let mut backoff = crate::sync::Backoff::new();
         while self.rx.is_empty() && backoff.snooze() {}
         select_biased! {
-            recv(stop) -> _ => Err(RecvCancelError::Cancelled),
+            recv(token.done()) -> _ => {
+                let cancelled = token.cancelled().expect("done, so it is cancelled");
+                Err(RecvCancelError::Cancelled(cancelled))
+            }
             recv(self.rx) -> value => value.map_err(RecvCancelError::from),
         }
     }

@@ -4,8 +4,8 @@ use super::err::{SendCancelError, SendError, SendTimeoutError, TrySendError};
 use super::protocol::{Handle, Limit};
 use super::{SafeReceiver, deadline_after};
 use crate::cancel::CancelToken;
+use crate::sync::Arc;
 use crate::sync::chan::{self, Unsent};
-use crate::sync::{Arc, GateReceiver};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
@@ -170,36 +170,31 @@ impl<T> SafeSender<T> {
     ///
     /// let (tx, rx) = SafeChannel::bounded(1);
     /// let token = CancelToken::new();
-    /// assert_eq!(tx.send_or_cancel(1, &token), Ok(()));
+    /// assert!(tx.send_or_cancel(1, &token).is_ok());
     /// std::thread::scope(|s| {
     ///     let full = s.spawn(|| tx.send_or_cancel(2, &token));
-    ///     token.cancel(); // wakes it, if it waits already
-    ///     assert_eq!(full.join().unwrap(), Err(SendCancelError::Cancelled(2)));
+    ///     token.cancel_with("that will do"); // wakes it, if it waits already
+    ///     let error = full.join().unwrap().unwrap_err();
+    ///     assert_eq!(error.to_string(), "the value was not sent: cancelled: that will do");
+    ///     assert_eq!(error.into_inner(), 2);
     /// });
     /// assert_eq!(rx.close_and_drain(), [1]);
-    /// assert_eq!(tx.send_or_cancel(3, &CancelToken::new()), Err(SendCancelError::Closed(3)));
+    /// let error = tx.send_or_cancel(3, &CancelToken::new()).unwrap_err();
+    /// assert!(matches!(error, SendCancelError::Closed(3)));
     /// ```
     #[track_caller]
     pub fn send_or_cancel(&self, value: T, token: &CancelToken) -> Result<(), SendCancelError<T>> {
-        self.send_until(value, token.done())
-    }
-
-    /// `send` bounded by a `stop` that disconnects. Already stopped: no send, even if there is room
-    /// and even if the channel is closed as well.
-    #[track_caller]
-    pub(crate) fn send_until(
-        &self,
-        value: T,
-        stop: &GateReceiver,
-    ) -> Result<(), SendCancelError<T>> {
         let limit = Limit {
             deadline: None,
-            stop: Some(stop),
+            stop: Some(token.done()),
         };
         self.handle
             .send(value, limit)
             .map_err(|unsent| match unsent {
-                Unsent::Stopped(value) => SendCancelError::Cancelled(value),
+                Unsent::Stopped(value) => {
+                    let cancelled = token.cancelled().expect("done, so it is cancelled");
+                    SendCancelError::Cancelled(value, cancelled)
+                }
                 Unsent::Closed(value) | Unsent::TimedOut(value) => SendCancelError::Closed(value),
             })
     }

@@ -62,7 +62,7 @@ pub struct GroupBuilder<E = anyhow::Error, B = Infallible> {
     stack_size: Option<usize>,
     cache: Option<Arc<dyn Fn() -> Box<dyn Lender> + Send + Sync>>,
     policy: Policy,
-    pub(super) watch: Watch,
+    watch: Watch,
     types: PhantomData<fn() -> (E, B)>,
 }
 
@@ -152,8 +152,9 @@ impl<E, B> GroupBuilder<E, B> {
     /// token; five seconds by default. It is reported again after twice the time, and so on.
     /// [`Duration::MAX`] is never.
     ///
-    /// The wait for the tasks begins when the body has returned, so that is when the count starts
-    /// at the earliest.
+    /// The count starts when somebody waits: the scope, for all tasks, when its body has returned;
+    /// or the body, in [`Task::join`](super::Task::join). A body that itself ignores the
+    /// cancellation is not reported.
     pub fn straggler_after(mut self, patience: Duration) -> Self {
         self.watch.after = patience;
         self
@@ -243,10 +244,10 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
         token: &CancelToken,
         body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E, B>) -> Result<T, E>,
     ) -> Result<ControlFlow<B, T>, E> {
+        let queue = Queue::new(self.lender(), self.limit, self.backlog);
         let group = Group {
             name: self.name.clone(),
-            end: End::new(token.child()),
-            queue: Queue::new(self.lender(), self.limit, self.backlog),
+            end: End::new(token.child(), queue, self.watch.clone()),
             policy: self.policy,
             scope: PhantomData,
             env: PhantomData,
@@ -266,8 +267,8 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
                 group.end.panicked(payload, &who);
             }
         }
-        self.watch.await_end(&group.queue, group.token());
-        group.queue.close();
+        group.end.await_all();
+        group.end.queue().close();
         std::mem::forget(bomb);
 
         // What was derived from the group's token ends with the group.

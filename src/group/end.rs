@@ -12,8 +12,10 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::queue::Queue;
+use super::straggler::Watch;
 use crate::cancel::{CancelToken, Cause};
-use crate::sync::Mutex;
+use crate::sync::{Arc, Mutex};
 
 /// The payload of a panic.
 pub(super) type Payload = Box<dyn Any + Send>;
@@ -27,6 +29,8 @@ pub(super) enum First<E, B> {
 /// The result of a group, while it is being found.
 pub(super) struct End<E, B> {
     token: CancelToken,
+    queue: Arc<Queue>,
+    watch: Watch,
     kept: Mutex<Kept<E, B>>,
 }
 
@@ -38,13 +42,34 @@ struct Kept<E, B> {
 }
 
 impl<E, B> End<E, B> {
-    pub(super) fn new(token: CancelToken) -> Self {
+    pub(super) fn new(token: CancelToken, queue: Arc<Queue>, watch: Watch) -> Self {
         let kept = Mutex::new(Kept {
             first: None,
             why: None,
             panic: None,
         });
-        Self { token, kept }
+        Self {
+            token,
+            queue,
+            watch,
+            kept,
+        }
+    }
+
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Waits until every task has ended.
+    #[track_caller]
+    pub(super) fn await_all(&self) {
+        self.watch.await_end(&self.queue, &self.token);
+    }
+
+    /// Waits until one task has `ended`.
+    #[track_caller]
+    pub(super) fn await_task(&self, ended: &dyn Fn() -> bool) {
+        self.watch.await_task(&self.queue, &self.token, ended);
     }
 
     pub(super) fn token(&self) -> &CancelToken {

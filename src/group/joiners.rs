@@ -58,7 +58,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
             for task in tasks {
                 handles.push(group.spawn_waiting(&named, task)?);
             }
-            builder.watch.await_end(&group.queue, group.token());
+            group.end.await_all();
             let mut results = Vec::with_capacity(handles.len());
             for handle in handles {
                 match handle.join() {
@@ -125,7 +125,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
                     Ok(())
                 }));
             }
-            builder.watch.await_end(&group.queue, group.token());
+            group.end.await_all();
             let mut errors = Vec::new();
             for attempt in attempts {
                 match attempt.map(super::Task::join) {
@@ -179,7 +179,7 @@ impl<E: fmt::Display + Send> GroupBuilder<E> {
         let outcomes = builder.scope(token, |group| {
             let spawn = |task| group.spawn_waiting(&named, task);
             let handles: Vec<_> = tasks.into_iter().map(spawn).collect();
-            builder.watch.await_end(&group.queue, group.token());
+            group.end.await_all();
             let outcomes = handles.into_iter().map(|handle| match handle {
                 Ok(handle) => handle.join(),
                 Err(SpawnError::Cancelled(_)) => Err(TaskError::NotStarted),

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Mutex};
 use crate::threads::{self, Task as Named};
 
 /// What a task's failure does.
@@ -41,6 +41,7 @@ pub enum TaskError<E> {
 
 /// The handle's side of a packet, which knows nothing of the closure.
 trait Slot<R, E>: Send + Sync {
+    #[track_caller]
     fn wait(&self) -> Result<R, TaskError<E>>;
     fn is_finished(&self) -> bool;
 }
@@ -51,7 +52,6 @@ pub(super) struct Packet<'scope, F, R, E, B> {
     policy: Policy,
     named: Named,
     state: Mutex<State<F, R, E>>,
-    ended: Condvar,
 }
 
 enum State<F, R, E> {
@@ -74,7 +74,6 @@ where
             policy,
             named,
             state: Mutex::new(State::Waiting(task)),
-            ended: Condvar::new(),
         })
     }
 
@@ -145,23 +144,20 @@ where
 {
     fn run(&self) {
         let Some(task) = self.take_task() else { return };
-        threads::run_task(&self.named);
+        // One that is skipped may be on a thread that has another name.
+        if !self.end.token().is_cancelled() {
+            threads::run_task(&self.named);
+        }
         let outcome = self.outcome(task);
+        // Who waits is told by the queue, which sees the end next.
         *self.state.lock() = State::Ended(outcome);
-        self.ended.notify_all();
     }
 }
 
 impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
     fn wait(&self) -> Result<R, TaskError<E>> {
-        let mut state = self.state.lock();
-        if matches!(*state, State::Waiting(_) | State::Running) {
-            let _wait = threads::waiting_on("join a task");
-            while matches!(*state, State::Waiting(_) | State::Running) {
-                self.ended.wait(&mut state);
-            }
-        }
-        match std::mem::replace(&mut *state, State::Taken) {
+        self.end.await_task(&|| self.is_finished());
+        match std::mem::replace(&mut *self.state.lock(), State::Taken) {
             State::Ended(outcome) => outcome,
             _ => unreachable!("only the one handle takes the result"),
         }
@@ -179,6 +175,7 @@ impl<R, E> Task<'_, R, E> {
     ///
     /// [`TaskError`] says why there is none. The error that ended the group is not here: it is the
     /// group's result.
+    #[track_caller]
     pub fn join(self) -> Result<R, TaskError<E>> {
         self.slot.wait()
     }

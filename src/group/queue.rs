@@ -59,8 +59,8 @@ struct State {
     /// Those of which it is not known yet whether they get a thread.
     unsure: Vec<u64>,
     closed: bool,
-    /// Spawns that wait for a place.
-    place_wanted: usize,
+    /// Threads that wait for a place or for one task: to be told of each that ends.
+    watched: usize,
 }
 
 /// Why a job was not taken in.
@@ -155,7 +155,7 @@ impl Queue {
     fn is_sure(&self, state: &mut State, number: u64) {
         let before = state.unsure.len();
         state.unsure.retain(|unsure| *unsure != number);
-        if state.unsure.len() < before && state.place_wanted > 0 {
+        if state.unsure.len() < before && state.watched > 0 {
             self.moved.notify_all();
         }
     }
@@ -189,7 +189,7 @@ impl Queue {
                 job.run_and_drop();
                 state = self.state.lock();
                 state.pending -= 1;
-                if state.pending == 0 || state.place_wanted > 0 {
+                if state.pending == 0 || state.watched > 0 {
                     self.moved.notify_all();
                 }
             }
@@ -220,11 +220,11 @@ impl Queue {
     /// Waits until a job would find a place, or `give_up` says so; ask again after `nudge`.
     pub(super) fn await_place(&self, give_up: impl Fn() -> bool) {
         let mut state = self.state.lock();
-        state.place_wanted += 1;
+        state.watched += 1;
         while !self.has_place(&state) && !give_up() {
             self.moved.wait(&mut state);
         }
-        state.place_wanted -= 1;
+        state.watched -= 1;
     }
 
     /// Waits until all tasks have ended (`true`), or `interrupted` says so; ask again after
@@ -246,6 +246,43 @@ impl Queue {
             }
         }
         state.pending == 0
+    }
+
+    /// Waits until `ended` (`true`), which only the end of a task can bring about, or `interrupted`
+    /// says so; ask again after `nudge` and at `deadline`.
+    pub(super) fn await_task(
+        &self,
+        deadline: Option<std::time::Instant>,
+        ended: impl Fn() -> bool,
+        interrupted: impl Fn() -> bool,
+    ) -> bool {
+        let mut state = self.state.lock();
+        state.watched += 1;
+        while !ended() && !interrupted() {
+            match deadline {
+                None => self.moved.wait(&mut state),
+                Some(at) => {
+                    if self.moved.wait_until(&mut state, at).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        state.watched -= 1;
+        ended()
+    }
+
+    /// Does away with the jobs that wait for a server, after the group was cancelled: they do not
+    /// run, and what they captured is dropped now. It may be what a running task waits for.
+    pub(super) fn skip_waiting(&self) {
+        let jobs = std::mem::take(&mut self.state.lock().jobs);
+        let skipped = jobs.len();
+        jobs.into_iter().for_each(ErasedRun::run_and_drop);
+        let mut state = self.state.lock();
+        state.pending -= skipped;
+        if skipped > 0 {
+            self.moved.notify_all();
+        }
     }
 
     /// Lets those who wait look at their condition again.

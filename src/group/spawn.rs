@@ -8,7 +8,7 @@ use std::panic::Location;
 use super::end::{End, First};
 use super::erase::{Run, erase};
 use super::packet::{Packet, Policy, Task};
-use super::queue::{Queue, Refused};
+use super::queue::Refused;
 use crate::cancel::{CancelToken, Cancelled};
 use crate::sync::Arc;
 use crate::threads::{self, Task as Named, ThreadError};
@@ -20,7 +20,6 @@ use crate::threads::{self, Task as Named, ThreadError};
 pub struct Group<'scope, 'env: 'scope, E = anyhow::Error, B = Infallible> {
     pub(super) name: Arc<str>,
     pub(super) end: End<E, B>,
-    pub(super) queue: Arc<Queue>,
     pub(super) policy: Policy,
     pub(super) scope: PhantomData<&'scope mut &'scope ()>,
     pub(super) env: PhantomData<&'env mut &'env ()>,
@@ -86,7 +85,9 @@ where
     /// Runs `task` on a thread of the group. It is given the group's token.
     ///
     /// With a limit, waits for a place when all threads are busy and the backlog is full; not when
-    /// called from a task of this group, which may be what the place waits for.
+    /// called from a task of this group, which may be what the place waits for. (A task of a scope
+    /// nested inside such a task does wait: if the outer task waits for it in turn, they wait until
+    /// they are cancelled.)
     ///
     /// # Errors
     ///
@@ -170,8 +171,8 @@ where
         }
         let packet = Packet::new(&self.end, self.policy, named.clone(), task);
         let job = forget_scope(packet.clone());
-        let overflow = self.queue.served_here();
-        let kind = match self.queue.try_push(job, packet.named(), overflow) {
+        let overflow = self.end.queue().served_here();
+        let kind = match self.end.queue().try_push(job, packet.named(), overflow) {
             Ok(()) => return Ok(packet.handle()),
             Err(Refused::Full) => TrySpawnErrorKind::Full,
             Err(Refused::Thread(error)) => TrySpawnErrorKind::Thread(error),
@@ -183,9 +184,9 @@ where
     #[track_caller]
     fn await_place(&self) {
         let _wait = threads::waiting_on("get a place in a group");
-        let queue = self.queue.clone();
+        let queue = self.end.queue().clone();
         let nudge = self.token().on_cancel(move || queue.nudge());
-        self.queue.await_place(|| self.token().is_cancelled());
+        self.end.queue().await_place(|| self.token().is_cancelled());
         drop(nudge);
     }
 }
@@ -230,7 +231,8 @@ impl fmt::Display for SpawnError {
 impl std::error::Error for SpawnError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Cancelled(cancelled) => Some(cancelled),
+            // Each says in its own words what the variant says.
+            Self::Cancelled(cancelled) => cancelled.source(),
             Self::Thread(error) => error.source(),
         }
     }
@@ -277,6 +279,12 @@ impl<F> TrySpawnError<F> {
     #[must_use]
     pub fn into_inner(self) -> F {
         self.task
+    }
+
+    /// The reason and the task.
+    #[must_use]
+    pub fn into_parts(self) -> (TrySpawnErrorKind, F) {
+        (self.kind, self.task)
     }
 
     /// Whether there was no place for it.

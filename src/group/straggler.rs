@@ -72,25 +72,66 @@ fn print(stragglers: &[Straggler]) {
     }
 }
 
+/// What is waited for.
+#[derive(Clone, Copy)]
+enum Awaited<'a> {
+    /// Every task of the group.
+    All,
+    /// One task: whether it has ended.
+    Task(&'a dyn Fn() -> bool),
+}
+
+impl Awaited<'_> {
+    fn wait(
+        self,
+        queue: &Queue,
+        deadline: Option<std::time::Instant>,
+        interrupted: impl Fn() -> bool,
+    ) -> bool {
+        match self {
+            Self::All => queue.await_end(deadline, interrupted),
+            Self::Task(ended) => queue.await_task(deadline, ended, interrupted),
+        }
+    }
+}
+
 impl Watch {
     /// Waits until every task has ended. Reports those that run on after the cancellation, after
     /// `self.after`, then twice that, and so on.
     #[track_caller]
     pub(super) fn await_end(&self, queue: &Arc<Queue>, token: &CancelToken) {
-        if queue.await_end(None, || true) {
-            return;
+        if !queue.await_end(None, || true) {
+            let _wait = threads::waiting_on("see the tasks of a group end");
+            self.watch(queue, token, Awaited::All);
         }
-        let _wait = threads::waiting_on("see the tasks of a group end");
+    }
+
+    /// Waits until one task has `ended`, and reports stragglers meanwhile.
+    #[track_caller]
+    pub(super) fn await_task(
+        &self,
+        queue: &Arc<Queue>,
+        token: &CancelToken,
+        ended: &dyn Fn() -> bool,
+    ) {
+        if !ended() {
+            let _wait = threads::waiting_on("join a task");
+            self.watch(queue, token, Awaited::Task(ended));
+        }
+    }
+
+    fn watch(&self, queue: &Arc<Queue>, token: &CancelToken, awaited: Awaited<'_>) {
         let nudged = queue.clone();
         let nudge = token.on_cancel(move || nudged.nudge());
-        let ended = queue.await_end(None, || token.is_cancelled());
+        let ended = awaited.wait(queue, None, || token.is_cancelled());
         drop(nudge);
         if ended {
             return;
         }
+        queue.skip_waiting();
         let clock = token.clock();
         let (start, mut patience) = (clock.now(), self.after);
-        while !await_end_until(queue, clock, start.checked_add(patience)) {
+        while !await_until(queue, clock, start.checked_add(patience), awaited) {
             let overdue = clock.now().duration_since(start);
             self.report(&queue.threads(), overdue);
             // Past the present: a clock that leaps, or a patience of zero, is no reason for a
@@ -133,16 +174,21 @@ impl Timed for Nudge {
     }
 }
 
-fn await_end_until(queue: &Arc<Queue>, clock: &Clock, deadline: Option<Instant>) -> bool {
+fn await_until(
+    queue: &Arc<Queue>,
+    clock: &Clock,
+    deadline: Option<Instant>,
+    awaited: Awaited<'_>,
+) -> bool {
     let Some(deadline) = deadline else {
-        return queue.await_end(None, || false);
+        return awaited.wait(queue, None, || false);
     };
     if let Some(deadline) = clock.to_std(deadline) {
-        return queue.await_end(Some(deadline), || false);
+        return awaited.wait(queue, Some(deadline), || false);
     }
     let nudge: Arc<dyn Timed> = Arc::new(Nudge(queue.clone()));
     let timer = clock.register(deadline, Arc::downgrade(&nudge));
-    let ended = queue.await_end(None, || clock.now() >= deadline);
+    let ended = awaited.wait(queue, None, || clock.now() >= deadline);
     drop(timer);
     ended
 }

@@ -1,9 +1,11 @@
 //! Runs the example as a child process, and speaks HTTP to it with plain sockets.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cleanbreak::Clock;
@@ -60,8 +62,9 @@ pub(crate) fn raise_file_limit(wanted: u64) {
     );
 }
 
-/// A running service. It is killed if a test leaves it behind.
+/// A running service. It is killed if a test leaves it behind; if the test fails, its log is shown.
 pub(crate) struct Service {
+    log: PathBuf,
     child: Child,
     stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
@@ -79,11 +82,11 @@ pub(crate) struct Ended {
 
 impl Service {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        Self::start_logging_to(Stdio::null(), arguments)
+        Self::start_by(&mut Command::new(binary()), None, arguments)
     }
 
     pub(crate) fn start_logging_to(log: Stdio, arguments: &[&str]) -> Self {
-        Self::start_by(Command::new(binary()).stderr(log), arguments)
+        Self::start_by(&mut Command::new(binary()), Some(log), arguments)
     }
 
     /// Starts it under a limit of open files.
@@ -91,12 +94,18 @@ impl Service {
         let mut shell = Command::new("sh");
         let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
         let command = shell.arg("-c").arg(script).arg(binary());
-        Self::start_by(command.stderr(Stdio::null()), arguments)
+        Self::start_by(command, None, arguments)
     }
 
-    fn start_by(command: &mut Command, arguments: &[&str]) -> Self {
+    fn start_by(command: &mut Command, stderr: Option<Stdio>, arguments: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = format!("longpoll-{}-{number}.log", std::process::id());
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(log);
+        let file = || Stdio::from(File::create(&log).expect("cargo made the folder"));
         let command = command.args(["--port", "0"]).args(arguments);
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let command = command.stderr(stderr.unwrap_or_else(file));
         let mut child = command.spawn().expect("the example can be started");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
@@ -104,6 +113,7 @@ impl Service {
         let address = line.trim().strip_prefix("listening on http://");
         let address = address.unwrap_or_else(|| panic!("unexpected first line: {line:?}"));
         Self {
+            log,
             address: address.parse().expect("it is an address"),
             child,
             stdout,
@@ -176,8 +186,14 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let ended = self.child.try_wait();
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            println!("the service had ended: {ended:?}; its log:\n{log}");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.log);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Findings of the review.
-#![allow(clippy::disallowed_methods)]
+//! Corners where two promises meet, and what the parts say of each other.
+#![allow(clippy::disallowed_methods, reason = "threads of its own")]
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -143,7 +143,6 @@ fn collect_reports_stragglers() {
 }
 
 #[test]
-#[ignore = "open: Task::join is not watched"]
 fn a_body_that_joins_reports_stragglers() {
     stuck(|group, token, held, started| {
         group
@@ -216,7 +215,6 @@ fn a_for_loop_over_a_receiver_shows_the_users_line() {
 }
 
 #[test]
-#[ignore = "open: a decision about Display and source()"]
 fn a_chain_says_each_thing_once() {
     let token = CancelToken::new();
     token.cancel_with("shutting down");
