@@ -54,6 +54,7 @@
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
 //! | [`group`] | threads that come home, with the first error |
+//! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -75,10 +76,13 @@ pub mod ticker;
 
 pub mod group;
 
+pub mod pool;
+
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
+pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// The README's example is compiled and run with the others.
