@@ -22,7 +22,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const TASKS: usize = 10_000;
 
 /// One of ten fails, one panics.
-fn task(n: usize, ran: &Arc<AtomicUsize>) -> impl FnOnce(&CancelToken) -> anyhow::Result<usize> {
+fn task(
+    n: usize,
+    ran: &Arc<AtomicUsize>,
+) -> impl FnOnce(&CancelToken) -> anyhow::Result<usize> + use<> {
     let ran = ran.clone();
     move |_| {
         ran.fetch_add(1, Ordering::SeqCst);
@@ -313,6 +316,7 @@ fn a_drain_with_a_deadline_returns_and_names_the_stuck() {
             Ok(token.cause().unwrap().to_string())
         });
         let left = pool.submit(|_| Ok(())).unwrap();
+        until(|| pool.queued() == 1); // the other two have started
         let report = thread::scope(|s| {
             let shutdown = s.spawn(|| pool.shutdown(Shutdown::DrainFor(SECOND)));
             clock.await_timers(1);
