@@ -147,11 +147,17 @@ impl<F, R, E> Packet<F, R, E> {
     }
 }
 
-fn run_contained<F, R, E>(task: F, token: &CancelToken) -> (Outcome, Result<R, JobError<E>>)
+/// The pool's token decides whether a task starts, and not its own: a timeout that has just begun
+/// to count is the running task's affair.
+fn run_contained<F, R, E>(
+    task: F,
+    starts: bool,
+    token: &CancelToken,
+) -> (Outcome, Result<R, JobError<E>>)
 where
     F: FnOnce(&CancelToken) -> Result<R, E>,
 {
-    if token.is_cancelled() {
+    if !starts {
         drop_contained(task);
         return (Outcome::Cancelled, Err(JobError::Cancelled));
     }
@@ -190,7 +196,8 @@ where
             return Outcome::Cancelled;
         };
         worker.announce(&self.label);
-        let (outcome, result) = run_contained(task, &token);
+        let starts = !worker.pool.is_cancelled() && self.timeout != Some(Duration::ZERO);
+        let (outcome, result) = run_contained(task, starts, &token);
         self.end(result);
         worker.give_back(token, self.timeout);
         outcome
@@ -222,7 +229,9 @@ where
             _ => None,
         };
         let task = task.expect("an abandoned task is run by the one who has it");
-        run_contained(task, token).1.map(drop)
+        run_contained(task, !token.is_cancelled(), token)
+            .1
+            .map(drop)
     }
 }
 
