@@ -93,7 +93,7 @@
 //! assert_eq!(result.unwrap().unwrap(), 7);
 //! ```
 //!
-//! What tasks share must be [`Sync`](std::marker::Sync), as with any thread:
+//! What tasks share must be [`Sync`], as with any thread:
 //!
 //! ```compile_fail,E0277
 //! # use cleanbreak::{CancelToken, scope};
