@@ -30,8 +30,10 @@ use crate::threads::{self, ThreadError};
 ///
 /// # Performance
 ///
-/// A task costs one allocation and a few uncontended locks, in the order of 0.2 µs; waking a worker
-/// that sleeps, a few microseconds.
+/// A task costs one allocation and a few locks. The queue's is shared by all workers and submits,
+/// so that in a stream of empty tasks 0.2–0.6 µs go by for each; waking a worker that sleeps takes a
+/// few microseconds or more. For tasks that small, `threadpool` and rusty_pool are faster when no
+/// result is wanted.
 ///
 /// # Examples
 ///
