@@ -54,6 +54,7 @@
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
 //! | [`group`] | threads that come home, with the first error |
+//! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
@@ -76,6 +77,8 @@ pub mod ticker;
 
 pub mod group;
 
+pub mod pool;
+
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;
 
@@ -83,6 +86,7 @@ pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registrat
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
+pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// The README's example is compiled and run with the others.

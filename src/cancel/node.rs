@@ -256,6 +256,13 @@ impl<X: Extra> Node<X> {
         }
     }
 
+    /// Whether nobody has asked anything of this node that could outlast its one handle: it is not
+    /// cancelled, and no other handle, child, hook or waiter of it exists or has existed.
+    pub(crate) fn is_untouched(self: &Arc<Self>) -> bool {
+        // A child holds its parent; a receiver that was handed out leaves the gate behind.
+        Arc::strong_count(self) == 1 && !self.is_cancelled() && self.inner.lock().rare.is_none()
+    }
+
     /// How many handles there are, beside the links from children: a momentary count.
     pub(crate) fn handles(self: &Arc<Self>) -> usize {
         let inner = self.inner.lock();

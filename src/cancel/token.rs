@@ -474,6 +474,12 @@ impl CancelToken {
         false
     }
 
+    /// Whether this handle is as good as new: nothing that was made from it is left anywhere, so
+    /// that it can serve as somebody else's new token.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.node.is_untouched()
+    }
+
     /// The clock that this token's deadlines and sleeps go by.
     #[must_use]
     pub fn clock(&self) -> &Clock {

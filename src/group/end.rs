@@ -126,7 +126,7 @@ impl<E, B> End<E, B> {
 }
 
 /// Drops a payload whose own destructor may panic.
-pub(super) fn discard(payload: Payload) {
+pub(crate) fn discard(payload: Payload) {
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
     if let Err(again) = dropped {
         std::mem::forget(again);
@@ -145,7 +145,7 @@ pub(super) fn why(who: &dyn fmt::Display, error: &dyn fmt::Display) -> String {
 
 /// Drops a value whose destructor may panic, where a panic is on its way already and a second one
 /// would abort.
-pub(super) fn drop_contained<T>(value: T) {
+pub(crate) fn drop_contained<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         discard(payload);
     }

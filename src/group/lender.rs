@@ -29,7 +29,7 @@ impl Lender for OwnThreads {
 /// Threads and their handles: each is joined, as soon as another is started after it has ended, or
 /// at the end.
 #[derive(Default)]
-pub(super) struct Roster {
+pub(crate) struct Roster {
     threads: Arc<Mutex<Threads>>,
 }
 
@@ -45,7 +45,7 @@ struct Threads {
 
 impl Roster {
     /// Starts a thread that runs `body`, which must not panic.
-    pub(super) fn start(
+    pub(crate) fn start(
         &self,
         spec: Spec,
         body: impl FnOnce() + Send + 'static,
@@ -80,7 +80,7 @@ impl Roster {
     }
 
     /// Joins every thread that was started, but the calling one.
-    pub(super) fn join_all(&self) {
+    pub(crate) fn join_all(&self) {
         let mut threads = self.threads.lock();
         let started = std::mem::take(&mut threads.started);
         drop(threads);

@@ -120,6 +120,10 @@ mod queue;
 mod spawn;
 mod straggler;
 
+pub(crate) use end::{discard, drop_contained};
+pub(crate) use lender::Roster;
+pub(crate) use queue::look_a_while;
+
 pub use builder::GroupBuilder;
 pub use cache::ThreadCache;
 pub use packet::{PanicPayload, Task, TaskError};

@@ -329,7 +329,7 @@ impl Queue {
 
 /// Looks a few times before an idle thread sleeps: work comes in bursts, and waking a thread costs
 /// more than a short look.
-pub(super) fn look_a_while<'a, T>(
+pub(crate) fn look_a_while<'a, T>(
     state: &'a Mutex<T>,
     mut locked: MutexGuard<'a, T>,
     called: impl Fn(&T) -> bool,
