@@ -7,6 +7,8 @@
 #[path = "../../src/group/queue.rs"]
 mod queue;
 
+pub(crate) use queue::look_a_while;
+
 /// A task that counts: what it would do in a group is outside of the protocol.
 mod erase {
     use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -12,5 +12,6 @@
 mod cancel;
 mod channel;
 mod group;
+mod pool;
 mod sync;
 mod threads;
