@@ -61,6 +61,8 @@
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
 //! decides from them.
 
+mod contain;
+
 mod sync;
 
 pub mod threads;

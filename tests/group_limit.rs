@@ -275,6 +275,18 @@ fn try_spawn_never_waits_and_gives_the_task_back() {
 }
 
 #[test]
+fn a_task_that_is_tried_has_its_name_in_thread_lists() {
+    in_time(|| {
+        let result = scope(&CancelToken::new(), |group| {
+            let name = |_: &CancelToken| Ok(std::thread::current().name().map(str::to_owned));
+            let task = group.try_spawn_named("tried by name", name).unwrap();
+            Ok(task.join()?)
+        });
+        assert_eq!(result.unwrap().as_deref(), Some("tried by name"));
+    });
+}
+
+#[test]
 fn a_backlog_without_end_is_no_overflow() {
     in_time(|| {
         let group = GroupBuilder::new().limit(1).backlog(usize::MAX);

@@ -11,8 +11,7 @@
 //!
 //! Lock order: a hook's state, then `WAITS`. Neither is held together with a node's lock.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use crate::contain::{contain, drop_contained};
 use crate::sync::{Condvar, Mutex, ThreadId, current_thread, plain};
 
 pub(crate) type Closure = Box<dyn FnOnce() + Send>;
@@ -156,20 +155,6 @@ impl Drop for Hook {
     fn drop(&mut self) {
         if let State::Armed(closure) = std::mem::replace(self.state.get_mut(), State::Done) {
             drop_contained(closure);
-        }
-    }
-}
-
-/// For a closure that does not run: the destructors of what it captured are the user's, too.
-pub(crate) fn drop_contained(closure: Closure) {
-    contain(|| drop(closure));
-}
-
-fn contain(code: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
-        // A payload's destructor may panic in turn; that one goes where the first went.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
         }
     }
 }

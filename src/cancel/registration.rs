@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::hook::{Closure, Hook, TakeBack, drop_contained};
+use super::hook::{Closure, Hook, TakeBack};
 use super::token::{CancelToken, TokenNode};
+use crate::contain::drop_contained;
 use crate::sync::{Arc, Weak};
 
 /// A hook that waits for cancellation; see [`CancelToken::on_cancel`].

@@ -360,7 +360,8 @@ impl CancelToken {
     /// the order of registration, a parent's before its children's. A panic in one is reported by
     /// the panic hook and stops there. If the token goes away uncancelled, the closure is dropped.
     ///
-    /// Keep it short: `cancel` waits for it, and a deadline's hooks delay the other timers.
+    /// Keep it short: `cancel` waits for it, and a deadline's hooks delay the other timers. A
+    /// detached hook that holds a handle of its own token keeps both until it is cancelled.
     ///
     /// # Examples
     ///

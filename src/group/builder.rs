@@ -10,13 +10,14 @@ use std::process::abort;
 use std::time::Duration;
 
 use super::cache::ThreadCache;
-use super::end::{End, First, drop_contained, why};
+use super::end::{End, First, why};
 use super::lender::{OwnThreads, Roster};
 use super::packet::Policy;
 use super::queue::{Lender, Queue};
 use super::spawn::Group;
 use super::straggler::{Straggler, Watch};
 use crate::cancel::CancelToken;
+use crate::contain::drop_contained;
 use crate::sync::Arc;
 
 /// How many tasks may wait for a thread when nothing else is said.

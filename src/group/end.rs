@@ -10,11 +10,11 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::queue::Queue;
 use super::straggler::Watch;
 use crate::cancel::{CancelToken, Cause};
+use crate::contain::{contain, discard, drop_contained};
 use crate::sync::{Arc, Mutex};
 
 /// The payload of a panic.
@@ -125,28 +125,10 @@ impl<E, B> End<E, B> {
     }
 }
 
-/// Drops a payload whose own destructor may panic.
-pub(crate) fn discard(payload: Payload) {
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-    if let Err(again) = dropped {
-        std::mem::forget(again);
-    }
-}
-
 /// What a failure says in the cause of the cancellation. `Display` is the user's code: if it panics
 /// the failure is kept all the same, and only its words are lost.
 pub(super) fn why(who: &dyn fmt::Display, error: &dyn fmt::Display) -> String {
-    let said = catch_unwind(AssertUnwindSafe(|| format!("{who} failed: {error:#}")));
-    said.unwrap_or_else(|payload| {
-        discard(payload);
+    contain(|| format!("{who} failed: {error:#}")).unwrap_or_else(|| {
         format!("{who} failed, and its error panicked when it was asked for its message")
     })
-}
-
-/// Drops a value whose destructor may panic, where a panic is on its way already and a second one
-/// would abort.
-pub(crate) fn drop_contained<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        discard(payload);
-    }
 }

@@ -2,9 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::mem::transmute;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::end::discard;
+use crate::contain::drop_contained;
 use crate::sync::Arc;
 
 /// A task that can be run once.
@@ -36,8 +35,6 @@ impl ErasedRun {
     /// a panicking destructor ends here, reported by the panic hook.
     pub(super) fn run_and_drop(self) {
         self.0.run();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
-            discard(payload);
-        }
+        drop_contained(self);
     }
 }

@@ -120,7 +120,6 @@ mod queue;
 mod spawn;
 mod straggler;
 
-pub(crate) use end::{discard, drop_contained};
 pub(crate) use lender::Roster;
 pub(crate) use queue::look_a_while;
 

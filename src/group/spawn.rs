@@ -134,6 +134,23 @@ where
         self.submit(&Named::here(name), task)
     }
 
+    /// As [`try_spawn`](Self::try_spawn), with a name for thread lists and reports.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_spawn`](Self::try_spawn).
+    #[track_caller]
+    pub fn try_spawn_named<R: Send + 'scope, F>(
+        &'scope self,
+        name: &str,
+        task: F,
+    ) -> Result<Task<'scope, R, E>, TrySpawnError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
+    {
+        self.submit(&Named::here(name.into()), task)
+    }
+
     #[track_caller]
     pub(super) fn spawn_waiting<R: Send + 'scope, F>(
         &'scope self,

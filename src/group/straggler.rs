@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::time::Duration;
 
-use super::end::discard;
 use super::queue::Queue;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant, Timed};
+use crate::contain::contain;
 use crate::sync::Arc;
 use crate::threads::{self, Record, WaitInfo};
 
@@ -157,10 +157,7 @@ impl Watch {
             return;
         }
         // The tasks still borrow from frames above this one: nothing may unwind through here.
-        let reported = catch_unwind(AssertUnwindSafe(|| (self.report)(&stragglers)));
-        if let Err(payload) = reported {
-            discard(payload);
-        }
+        contain(|| (self.report)(&stragglers));
     }
 }
 

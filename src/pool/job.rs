@@ -18,7 +18,8 @@ use super::queue::{Label, Labelled, Outcome};
 use super::wait::{Nudged, wait_until};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
-use crate::group::{PanicPayload, drop_contained};
+use crate::contain::drop_contained;
+use crate::group::PanicPayload;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Task as Named};
 

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::time::Duration;
 
 use super::job::{JobError, Run};
 use super::queue::{Running, Snapshot};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
-use crate::group::discard;
+use crate::contain::contain;
 use crate::sync::Arc;
 use crate::threads::WaitInfo;
 
@@ -252,8 +252,6 @@ impl Watch {
             return;
         }
         // The shutdown, maybe a drop, has threads to join yet: nothing may unwind through it.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.report)(&stuck))) {
-            discard(payload);
-        }
+        contain(|| (self.report)(&stuck));
     }
 }

@@ -10,7 +10,8 @@ use super::report::{Report, Shutdown, Watch};
 use super::wait::wait_until;
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
-use crate::group::{Roster, drop_contained};
+use crate::contain::drop_contained;
+use crate::group::Roster;
 use crate::sync::{Arc, Mutex};
 use crate::threads::{Spec, Task as Named, ThreadError, current_record};
 

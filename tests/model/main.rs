@@ -11,6 +11,8 @@
 
 mod cancel;
 mod channel;
+#[path = "../../src/contain.rs"]
+mod contain;
 mod group;
 mod pool;
 mod sync;
