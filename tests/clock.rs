@@ -5,7 +5,7 @@
     reason = "the tests are outside the library's doors"
 )]
 
-mod common;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use cleanbreak::clock::Instant;
 use cleanbreak::{CancelToken, Clock, ManualClock, Ticker};
-use common::{PATIENCE, finishes, rng, secs};
 use crossbeam_channel::bounded;
+use support::{PATIENCE, in_time, rng, secs};
 
 const NANO: Duration = Duration::from_nanos(1);
 
@@ -121,7 +121,7 @@ fn advance_to_a_time_in_the_past_changes_nothing() {
 
 #[test]
 fn a_hook_may_advance_the_clock_from_within() {
-    finishes(|| {
+    in_time(|| {
         let (clock, log) = (Clock::manual(), Log::default());
         let first = note(&clock, &log, "first", 1);
         let within = clock.clone();
@@ -136,7 +136,7 @@ fn a_hook_may_advance_the_clock_from_within() {
 
 #[test]
 fn what_a_hook_registers_fires_in_the_same_advance_if_it_is_due() {
-    finishes(|| {
+    in_time(|| {
         let (clock, log) = (Clock::manual(), Log::default());
         let first = note(&clock, &log, "first", 1);
         let kept = Arc::new(Mutex::new(Vec::new()));
@@ -170,7 +170,7 @@ fn a_hook_may_drop_a_timer_that_is_due_with_it() {
 
 #[test]
 fn an_advance_returns_only_when_another_threads_advance_has_delivered() {
-    finishes(|| {
+    in_time(|| {
         let clock = Clock::manual();
         let token = CancelToken::with_clock(&clock).child_timeout(secs(1));
         let (entered, has_entered) = bounded(1);
@@ -249,7 +249,7 @@ fn timers_that_are_registered_during_an_advance_take_no_delivery_away_from_it() 
 
 #[test]
 fn await_timers_returns_when_so_many_wait() {
-    finishes(|| {
+    in_time(|| {
         let clock = Clock::manual();
         let root = CancelToken::with_clock(&clock);
         clock.await_timers(0);

@@ -2,15 +2,15 @@
 //!
 //! A binary of its own, and one test at a time: it looks at the threads of the process.
 
-mod common;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use cleanbreak::{CancelToken, Clock, Ticker, threads};
-use common::{PATIENCE, dither, eventually, finishes, millis, rng, secs};
 use crossbeam_channel::bounded;
+use support::{PATIENCE, dither, eventually, in_time, millis, rng, secs};
 
 const NAME: &str = "cleanbreak isolated timer";
 
@@ -244,7 +244,7 @@ fn a_hook_on_the_timer_thread_may_drop_the_last_timer() {
 fn a_dropper_that_holds_a_lock_which_the_running_hook_needs_does_not_deadlock() {
     let _turn = alone();
     let clock = Clock::isolated();
-    finishes({
+    in_time({
         let clock = clock.clone();
         move || {
             let lock = Arc::new(Mutex::new(()));

@@ -8,7 +8,6 @@
 
 mod support;
 
-use std::cell::RefCell;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,32 +15,10 @@ use std::thread;
 use anyhow::bail;
 use cleanbreak::group::SpawnError;
 use cleanbreak::{CancelToken, GroupBuilder, scope};
-use crossbeam_channel::{Receiver, bounded};
-use support::{child_passes, in_time, is_child, live_named, status, threads_named, until};
-
-thread_local! {
-    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
-}
-
-/// Lives in a thread-local: counts when its thread is really at its end.
-struct Last {
-    ended: &'static AtomicUsize,
-    held: Option<Receiver<()>>,
-}
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if let Some(held) = &self.held {
-            held.recv().unwrap_err();
-        }
-        (0..50).for_each(|_| thread::yield_now());
-        self.ended.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn last(ended: &'static AtomicUsize) {
-    LAST.set(Some(Last { ended, held: None }));
-}
+use crossbeam_channel::bounded;
+use support::{
+    child_passes, count_the_end, in_time, is_child, live_named, status, threads_named, until,
+};
 
 #[test]
 fn thread_local_destructors_have_run_when_the_call_returns() {
@@ -55,7 +32,7 @@ fn thread_local_destructors_have_run_when_the_call_returns() {
             }
             let tasks = (0..4).map(|_| {
                 |_: &CancelToken| {
-                    last(&ENDED);
+                    count_the_end(&ENDED, None);
                     all_in.wait();
                     Ok(())
                 }
@@ -76,7 +53,7 @@ fn thread_local_destructors_have_run_before_an_error_or_a_panic_comes_out() {
                 let result = s.spawn(|| {
                     scope(&CancelToken::new(), |group| {
                         group.spawn(move |_| -> anyhow::Result<()> {
-                            last(&ENDED);
+                            count_the_end(&ENDED, None);
                             assert!(!panics);
                             bail!("failed")
                         })?;
@@ -99,10 +76,7 @@ fn a_thread_that_was_not_joined_would_be_seen_by_these_tests() {
     let (done, is_done) = bounded(1);
     let leaked = thread::Builder::new().name("gt leaked".into());
     let leaked = leaked.spawn(move || {
-        LAST.set(Some(Last {
-            ended: &ENDED,
-            held: Some(held),
-        }));
+        count_the_end(&ENDED, Some(held));
         done.send(()).unwrap();
     });
     is_done.recv().unwrap();

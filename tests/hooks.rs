@@ -5,7 +5,7 @@
     reason = "the tests are outside the library's doors"
 )]
 
-mod common;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -13,8 +13,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use cleanbreak::{CancelToken, Clock, Registration};
-use common::{PATIENCE, dither, finishes, rng, secs};
 use crossbeam_channel::bounded;
+use support::{PATIENCE, dither, in_time, rng, secs};
 
 /// Counts how often it was run and how often its closure was dropped.
 #[derive(Clone, Default)]
@@ -137,12 +137,12 @@ fn a_hook_that_panics_stops_neither_the_others_nor_the_cancel() {
 fn a_hook_that_panics_on_the_timer_thread_stops_no_other_deadline() {
     let clock = Clock::isolated();
     let root = CancelToken::with_clock(&clock);
-    let first = root.child_timeout(common::millis(1));
+    let first = root.child_timeout(support::millis(1));
     first
         .on_cancel(|| std::panic::resume_unwind(Box::new("contained")))
         .detach();
     assert!(first.wait_timeout(PATIENCE));
-    let second = root.child_timeout(common::millis(1));
+    let second = root.child_timeout(support::millis(1));
     assert!(second.wait_timeout(PATIENCE));
 }
 
@@ -225,7 +225,7 @@ fn running_hook() -> Running {
 #[test]
 fn a_drop_waits_for_a_hook_that_runs_on_another_thread() {
     for _ in 0..100 {
-        finishes(|| {
+        in_time(|| {
             let Running {
                 registration,
                 leave,
@@ -246,7 +246,7 @@ fn a_drop_waits_for_a_hook_that_runs_on_another_thread() {
 
 #[test]
 fn try_unregister_does_not_wait_for_a_hook_that_runs() {
-    finishes(|| {
+    in_time(|| {
         let Running {
             registration,
             leave,
@@ -262,7 +262,7 @@ fn try_unregister_does_not_wait_for_a_hook_that_runs() {
 
 #[test]
 fn detach_does_not_wait_for_a_hook_that_runs() {
-    finishes(|| {
+    in_time(|| {
         let Running {
             registration,
             leave,
@@ -278,7 +278,7 @@ fn detach_does_not_wait_for_a_hook_that_runs() {
 
 #[test]
 fn a_second_cancel_does_not_wait_for_the_hooks_of_the_first() {
-    finishes(|| {
+    in_time(|| {
         let token = CancelToken::new();
         let (entered, has_entered) = bounded(1);
         let (leave, may_leave) = bounded::<()>(1);
@@ -298,7 +298,7 @@ fn a_second_cancel_does_not_wait_for_the_hooks_of_the_first() {
 
 #[test]
 fn a_registration_may_be_dropped_inside_its_own_hook() {
-    finishes(|| {
+    in_time(|| {
         let token = CancelToken::new();
         let own = Arc::new(Mutex::new(None::<Registration>));
         let (ran, has_run) = bounded(1);
@@ -318,7 +318,7 @@ fn a_registration_may_be_dropped_inside_its_own_hook() {
 
 /// Each hook drops the registration of the next in the circle, all at once (dotnet/runtime#43438).
 fn circle_of(hooks: usize) {
-    finishes(move || {
+    in_time(move || {
         let tokens: Vec<_> = (0..hooks).map(|_| CancelToken::new()).collect();
         let slots: Vec<_> = (0..hooks).map(|_| Arc::new(Mutex::new(None))).collect();
         let all_running = Arc::new(Barrier::new(hooks));
@@ -392,7 +392,7 @@ fn a_hook_runs_once_or_is_taken_back_when_cancel_and_drop_race() {
 
 #[test]
 fn hooks_may_do_anything_with_the_tree_that_is_being_cancelled() {
-    finishes(|| {
+    in_time(|| {
         let root = CancelToken::new();
         let (other, probe) = (CancelToken::new(), Probe::default());
         let sibling_registration = Arc::new(Mutex::new(None));
@@ -431,7 +431,7 @@ fn hooks_may_do_anything_with_the_tree_that_is_being_cancelled() {
 
 #[test]
 fn the_last_handle_may_be_dropped_inside_the_hook() {
-    finishes(|| {
+    in_time(|| {
         let (token, probe) = (CancelToken::new(), Probe::default());
         let own = Arc::new(Mutex::new(Some(token.child())));
         let child = own.lock().unwrap().clone().unwrap();

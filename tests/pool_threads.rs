@@ -7,34 +7,13 @@
 
 mod support;
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cleanbreak::{CancelToken, Pool, Shutdown};
-use crossbeam_channel::{Receiver, bounded};
-use support::{child_passes, in_time, is_child, live_named, threads_named, until};
-
-thread_local! {
-    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
-}
-
-/// Lives in a thread-local: counts when its thread is really at its end.
-struct Last {
-    ended: &'static AtomicUsize,
-    held: Option<Receiver<()>>,
-}
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if let Some(held) = &self.held {
-            held.recv().unwrap_err();
-        }
-        (0..50).for_each(|_| thread::yield_now());
-        self.ended.fetch_add(1, Ordering::SeqCst);
-    }
-}
+use crossbeam_channel::bounded;
+use support::{child_passes, count_the_end, in_time, is_child, live_named, threads_named, until};
 
 fn named(name: &str, workers: usize) -> Pool {
     let builder = Pool::builder().name(name).workers(workers).queue(100);
@@ -84,8 +63,7 @@ fn thread_local_destructors_have_run_when_a_shutdown_or_a_drop_returns() {
         for round in 0..10 {
             let pool = named("pt locals", 1);
             let task = |_: &CancelToken| {
-                let (ended, held) = (&ENDED, None);
-                LAST.set(Some(Last { ended, held }));
+                count_the_end(&ENDED, None);
                 Ok(())
             };
             pool.submit(task).unwrap().join().unwrap();
@@ -105,8 +83,7 @@ fn neither_of_two_shutdowns_returns_before_the_threads_are_gone() {
         for round in 0..20 {
             let pool = named("pt both", 1);
             let task = |_: &CancelToken| {
-                let (ended, held) = (&ENDED, None);
-                LAST.set(Some(Last { ended, held }));
+                count_the_end(&ENDED, None);
                 Ok(())
             };
             drop(pool.submit(task).unwrap());
@@ -130,8 +107,7 @@ fn a_thread_that_was_not_joined_would_be_seen_by_these_tests() {
     let (done, is_done) = bounded(1);
     let leaked = thread::Builder::new().name("pt leaked".into());
     let leaked = leaked.spawn(move || {
-        let (ended, held) = (&ENDED, Some(held));
-        LAST.set(Some(Last { ended, held }));
+        count_the_end(&ENDED, Some(held));
         done.send(()).unwrap();
     });
     is_done.recv().unwrap();

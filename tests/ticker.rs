@@ -5,7 +5,7 @@
     reason = "the tests are outside the library's doors"
 )]
 
-mod common;
+mod support;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +15,8 @@ use std::time::Duration;
 use cleanbreak::clock::Instant;
 use cleanbreak::ticker::TickerError;
 use cleanbreak::{CancelToken, Clock, ManualClock, MissedTicks, Tick, Ticker};
-use common::{PATIENCE, dither, finishes, millis, rng, secs};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
+use support::{PATIENCE, dither, in_time, millis, rng, secs};
 
 fn started(clock: &Clock, period: Duration, policy: MissedTicks) -> Ticker {
     Ticker::builder(period)
@@ -324,7 +324,7 @@ fn a_stopped_ticker_is_not_reset() {
 fn a_blocked_receiver_wakes_on_stop_and_on_drop() {
     for drops in [false, true] {
         for _ in 0..100 {
-            finishes(move || {
+            in_time(move || {
                 let ticker = started(&Clock::system(), secs(3600), MissedTicks::Skip);
                 let ticks = ticker.ticks().clone();
                 let receiver = thread::spawn(move || ticks.recv());
@@ -467,7 +467,7 @@ fn every_way_out_of_a_loop_stops_the_ticker_and_its_thread() {
 
 #[test]
 fn a_hook_may_stop_and_reset_tickers_of_its_clock() {
-    finishes(|| {
+    in_time(|| {
         let clock = Clock::manual();
         let ticker = std::sync::Arc::new(started(&clock, secs(2), MissedTicks::Skip));
         let token = CancelToken::with_clock(&clock).child_timeout(secs(2));

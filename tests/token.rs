@@ -1,6 +1,6 @@
 //! One token: T1, T2, T4 and the guards of T9.
 
-mod common;
+mod support;
 
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
@@ -13,8 +13,8 @@ use cleanbreak::{
     CancelKind, CancelToken, Cancelled, Cause, Clock, DropGuard, ManualClock, Registration, Tick,
     Ticker,
 };
-use common::{dither, rng, secs};
 use crossbeam_channel::{TryRecvError, unbounded};
+use support::{dither, rng, secs};
 
 const fn shared_between_threads<T: Send + Sync + 'static>() {}
 const fn carried_over_a_panic<T: UnwindSafe + RefUnwindSafe>() {}

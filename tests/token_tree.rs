@@ -5,13 +5,13 @@
     reason = "the tests are outside the library's doors"
 )]
 
-mod common;
+mod support;
 
 use std::sync::Barrier;
 use std::thread;
 
 use cleanbreak::{CancelKind, CancelToken, Clock};
-use common::{dither, finishes, rng, secs};
+use support::{dither, in_time, rng, secs};
 
 /// A tree of `nodes`, each below a random one before it: the tokens and who is whose parent.
 fn random_tree(rng: &mut fastrand::Rng, nodes: usize) -> (Vec<CancelToken>, Vec<usize>) {
@@ -155,7 +155,7 @@ fn a_child_with_a_deadline_in_the_past_is_born_cancelled() {
 #[test]
 fn when_a_cancel_returns_all_below_is_cancelled_also_if_another_one_does_the_work() {
     let mut rng = rng("either returns");
-    finishes(move || {
+    in_time(move || {
         for _ in 0..400 {
             let root = CancelToken::new();
             let mut middles = vec![root.child()];

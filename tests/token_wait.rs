@@ -5,15 +5,15 @@
     reason = "the tests are outside the library's doors"
 )]
 
-mod common;
+mod support;
 
 use std::io;
 use std::thread;
 use std::time::Duration;
 
 use cleanbreak::{CancelKind, CancelToken, Cancelled, Cause, Clock};
-use common::{PATIENCE, dither, finishes, millis, rng, secs};
 use crossbeam_channel::{Select, TryRecvError, never, select};
+use support::{PATIENCE, dither, in_time, millis, rng, secs};
 
 #[test]
 fn no_duration_is_too_long() {
@@ -44,7 +44,7 @@ fn no_duration_is_too_long() {
 
 #[test]
 fn done_disconnects_for_every_clone_and_every_waiter() {
-    finishes(|| {
+    in_time(|| {
         let token = CancelToken::new();
         let mut waiters = Vec::new();
         for n in 0..16 {
@@ -109,7 +109,7 @@ fn a_clone_of_done_that_outlives_the_token_disconnects() {
 #[test]
 fn no_wait_misses_the_cancel() {
     let mut rng = rng("no wait misses");
-    finishes(move || {
+    in_time(move || {
         for _ in 0..1000 {
             let token = CancelToken::new();
             let mut seeds = [rng.fork(), rng.fork()];

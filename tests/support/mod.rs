@@ -5,13 +5,25 @@
     reason = "the watchdog must not rest on what it watches"
 )]
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+/// Long enough for any machine; only a test that has failed waits it out.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(crate) const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
 
 /// Longer than any test takes on the busiest machine: who is not done by then hangs.
 /// `CLEANBREAK_PATIENCE` sets another, in seconds.
@@ -44,6 +56,19 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
+/// A generator with such a seed.
+pub(crate) fn rng(test: &str) -> fastrand::Rng {
+    print!("{test}: ");
+    fastrand::Rng::with_seed(seed())
+}
+
+/// Some processor time to shift the threads of a race against each other. Not a synchronisation.
+pub(crate) fn dither(rng: &mut fastrand::Rng, most: u32) {
+    for _ in 0..rng.u32(0..=most) {
+        std::hint::spin_loop();
+    }
+}
+
 /// What a closure panics with.
 pub(crate) fn payload_of<T>(f: impl FnOnce() -> T) -> Box<dyn std::any::Any + Send> {
     match catch_unwind(AssertUnwindSafe(f)) {
@@ -59,6 +84,13 @@ pub(crate) fn until(mut what: impl FnMut() -> bool) {
         assert!(patience.try_recv().is_err(), "it never came about");
         thread::yield_now();
     }
+}
+
+/// Polls until `condition` holds; for what happens a moment after what can be waited for, such as
+/// the end of a thread that nobody joins.
+pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
+    println!("{what}?");
+    until(condition);
 }
 
 /// Counts how many of it are alive and how many have been dropped.
@@ -146,4 +178,29 @@ pub(crate) fn until_waiting(name: &str) {
         let thread = live.iter().find(|thread| thread.name == name);
         thread.is_some_and(|thread| thread.waiting.is_some())
     });
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+/// Lives in a thread-local: counts when its thread is really at its end.
+struct Last {
+    ended: &'static AtomicUsize,
+    held: Option<Receiver<()>>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(held) = &self.held {
+            held.recv().unwrap_err();
+        }
+        (0..50).for_each(|_| thread::yield_now());
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts the end of the calling thread, which is not before `held` disconnects.
+pub(crate) fn count_the_end(ended: &'static AtomicUsize, held: Option<Receiver<()>>) {
+    LAST.set(Some(Last { ended, held }));
 }
