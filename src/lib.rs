@@ -48,6 +48,7 @@
 //! | module | what it is about |
 //! |---|---|
 //! | [`threads`] | who is alive: name, spawn site, what it waits on |
+//! | [`backoff`] | how long to wait before trying again |
 //! | [`clock`] | what time it is, by the system or by hand in tests; one timer thread |
 //! | [`cancel`] | being told to stop: tokens, kinds, causes, hooks |
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
@@ -66,6 +67,8 @@ mod contain;
 mod sync;
 
 pub mod threads;
+
+pub mod backoff;
 
 pub mod clock;
 
