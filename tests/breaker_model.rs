@@ -15,9 +15,6 @@ use support::{in_time, rng};
 
 use State::{Closed, Disabled, ForcedOpen, HalfOpen, MetricsOnly, Open};
 
-const BREAKERS: usize = 2_000;
-const EVENTS: usize = 500;
-
 #[derive(Clone, Debug)]
 struct Settings {
     consecutive: Option<u32>,
@@ -268,6 +265,12 @@ impl Pair<'_> {
         }
     }
 
+    /// The calls on their way never end.
+    fn hang(&mut self) {
+        let flights = self.flights.drain(..);
+        flights.for_each(|flight| std::mem::forget(flight.permit));
+    }
+
     /// Not each time: what the real one puts off until somebody looks must be right too.
     fn compare(&self) {
         let (real, plain, now) = (self.real.snapshot(), &self.plain, self.now());
@@ -290,11 +293,13 @@ impl Pair<'_> {
     }
 }
 
-/// Numbers of calls that were admitted, and rejected.
-fn run(rng: &mut Rng) -> (usize, usize) {
-    let settings = Settings::random(rng);
+/// Numbers of calls that were admitted, and rejected. The reference goes by other settings, if
+/// `distort` makes them so.
+fn run(rng: &mut Rng, events: usize, distort: impl Fn(&mut Settings)) -> (usize, usize) {
+    let mut settings = Settings::random(rng);
     let clock = Clock::manual();
     let real = settings.real(&clock);
+    distort(&mut settings);
     let mut pair = Pair {
         clock: &clock,
         real: &real,
@@ -314,96 +319,66 @@ fn run(rng: &mut Rng) -> (usize, usize) {
         rejected: 0,
     };
     let failing = *rng.choice(&[2, 10, 40, 80]).unwrap();
-    for _ in 0..EVENTS {
+    for _ in 0..events {
         match rng.u8(..100) {
             0..40 => pair.call(),
             40..80 => pair.end(rng, failing),
             80..90 => clock.advance(Duration::from_nanos(rng.u64(..30))),
             90..99 => pair.compare(),
             _ if rng.u8(..4) == 0 => pair.by_hand(rng),
-            _ => pair.flights.clear_leaving(),
+            _ => pair.hang(),
         }
     }
     pair.compare();
     (pair.admitted, pair.rejected)
 }
 
-trait ClearLeaving {
-    /// Forgets calls that never end: hung ones.
-    fn clear_leaving(&mut self);
-}
-
-impl ClearLeaving for Vec<Flight<'_>> {
-    fn clear_leaving(&mut self) {
-        self.drain(..)
-            .for_each(|flight| std::mem::forget(flight.permit));
+fn agree(name: &str, sequences: usize, events: usize) -> (usize, usize) {
+    let mut rng = rng(name);
+    let (mut admitted, mut rejected) = (0, 0);
+    for _ in 0..sequences {
+        let (a, r) = run(&mut rng, events, |_| {});
+        (admitted, rejected) = (admitted + a, rejected + r);
     }
+    println!("{admitted} calls admitted, {rejected} rejected");
+    (admitted, rejected)
 }
 
 #[test]
-fn the_breaker_and_a_reference_in_plain_code_agree_over_a_million_events() {
+fn the_breaker_and_a_reference_in_plain_code_agree_over_a_million_events_in_long_sequences() {
     in_time(|| {
-        let mut rng = rng("breaker_model");
-        let (mut admitted, mut rejected) = (0, 0);
-        for number in 0..BREAKERS {
-            let (a, r) = run(&mut rng);
-            (admitted, rejected) = (admitted + a, rejected + r);
-            if number == 0 {
-                println!("the first one: {a} admitted, {r} rejected");
-            }
-        }
-        println!("{admitted} calls admitted, {rejected} rejected");
+        let (admitted, rejected) = agree("breaker_model, long", 2_000, 500);
         // Both ways are taken often, or it shows nothing.
-        assert!(admitted > BREAKERS * 50 && rejected > BREAKERS * 20);
+        assert!(admitted > 100_000 && rejected > 40_000);
     });
 }
 
-/// The comparison can fail: a reference with another threshold does not agree.
+#[test]
+fn the_breaker_and_a_reference_in_plain_code_agree_over_a_million_short_sequences() {
+    in_time(|| {
+        let (admitted, rejected) = agree("breaker_model, short", 1_000_000, 12);
+        assert!(admitted > 1_000_000 && rejected > 100_000);
+    });
+}
+
+/// The comparison can fail: with one of its settings off by one, the reference does not agree.
 #[test]
 fn a_reference_that_is_wrong_is_found_out() {
-    in_time(|| {
-        let mut rng = rng("breaker_model, wrong");
-        let disagrees = (0..200).any(|_| {
-            let clock = Clock::manual();
-            let mut settings = Settings::random(&mut rng);
-            settings.consecutive = Some(3);
-            let real = settings.real(&clock);
-            let permits: Vec<_> = (0..3).filter_map(|_| real.acquire().ok()).collect();
-            permits.into_iter().for_each(Permit::failure);
-            real.state() != Open
+    let distortions: [fn(&mut Settings); 6] = [
+        |settings| settings.consecutive = settings.consecutive.map(|failures| failures + 1),
+        |settings| settings.minimum += 1,
+        |settings| settings.count = settings.count.map(|calls| calls + 1),
+        |settings| settings.probes += 1,
+        |settings| settings.wait += 1,
+        |settings| settings.open += 1,
+    ];
+    for (number, distort) in distortions.into_iter().enumerate() {
+        let found = std::panic::catch_unwind(|| {
+            let mut rng = rng("breaker_model, wrong");
+            for _ in 0..2_000 {
+                run(&mut rng, 500, distort);
+            }
         });
-        assert!(!disagrees, "the planted difference must be the only one");
-        let clock = Clock::manual();
-        let mut settings = Settings::random(&mut rng);
-        settings.consecutive = Some(3);
-        let real = settings.real(&clock);
-        let mut plain = settings;
-        plain.consecutive = Some(4);
-        (plain.failure_rate, plain.slow) = (None, None);
-        let mut pair = Pair {
-            clock: &clock,
-            real: &real,
-            plain: Plain {
-                settings: plain,
-                state: Closed,
-                epoch: 0,
-                calls: Vec::new(),
-                opened: 0,
-                last_probe: 0,
-                running: 0,
-                good: 0,
-                bad: 0,
-            },
-            flights: Vec::new(),
-            admitted: 0,
-            rejected: 0,
-        };
-        (0..3).for_each(|_| pair.call());
-        for flight in std::mem::take(&mut pair.flights) {
-            flight.permit.failure();
-            pair.plain
-                .report(flight.epoch, flight.began, Outcome::Failure, 0);
-        }
-        support::payload_of(|| pair.compare());
-    });
+        assert!(found.is_err(), "distortion {number} was not found");
+    }
 }
