@@ -112,7 +112,7 @@ pub(super) struct Cell<X> {
     word: AtomicU64,
     /// Until when a good call may be counted in the word: where the window's slice ends.
     slice_end: AtomicU64,
-    /// When OPEN ends. Never, if that is `u64::MAX`.
+    /// When OPEN ends, or the last one ended. Never, if that is `u64::MAX`.
     until: AtomicU64,
     /// How many good calls may wait in the word: after as many as the window is long, it may be
     /// CLEAN.
@@ -143,8 +143,8 @@ impl<X> Cell<X> {
         }
     }
 
-    /// Acquire, with the Release store in `locked`: `until` is that of the word or of a later one,
-    /// and where it is of a later one the state that the word tells of is over.
+    /// Acquire, with the Release store in `locked`: `until` is that of the word, or of a later opening
+    /// that has begun meanwhile. Both are good answers.
     #[inline]
     pub(super) fn look(&self) -> Look {
         let word = Word(self.word.load(Ordering::Acquire));
@@ -244,7 +244,10 @@ impl<X> Cell<X> {
         let result = act(&mut inner);
         let slice_end = inner.machine.window().slice_end();
         self.slice_end.store(slice_end, Ordering::Relaxed);
-        self.until.store(inner.until(), Ordering::Relaxed);
+        // Left as it is when OPEN ends: who has seen that word still must find its time over.
+        if inner.machine.state() == State::Open {
+            self.until.store(inner.until(), Ordering::Relaxed);
+        }
         self.word.store(inner.word(), Ordering::Release);
         result
     }

@@ -100,7 +100,7 @@ impl Shared {
     #[inline]
     fn admit_open(&self, until: u64, armed: bool) -> Result<u32, Rejected> {
         let quiet = armed && self.bell.0.load(Ordering::Relaxed) < until;
-        if quiet && self.count_rejection() % LOOK_EVERY != 0 {
+        if quiet && !self.count_rejection().is_multiple_of(LOOK_EVERY) {
             return Err(Rejected::until_nanos(State::Open, until));
         }
         self.look_closer(until, quiet)

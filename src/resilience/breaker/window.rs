@@ -62,6 +62,7 @@ impl SubAssign for Tally {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one for each breaker")]
 #[derive(Debug)]
 pub(super) enum Window {
     Count(Ring),
