@@ -356,7 +356,7 @@ fn the_breaker_and_a_reference_in_plain_code_agree_over_a_million_events_in_long
 #[test]
 fn the_breaker_and_a_reference_in_plain_code_agree_over_a_million_short_sequences() {
     in_time(|| {
-        let (admitted, rejected) = agree("breaker_model, short", 1_000_000, 12);
+        let (admitted, rejected) = agree("breaker_model, short", 1_000_000, 8);
         assert!(admitted > 1_000_000 && rejected > 100_000);
     });
 }

@@ -1,6 +1,11 @@
 //! The breaker under many threads: races for the probes, exact counts, the timer, the order of what
 //! listeners hear.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "takes up the room for threads with some of its own"
+)]
+
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -184,7 +189,7 @@ fn listeners_hear_transitions_in_their_order_whichever_threads_make_them() {
                 s.spawn(move || {
                     let mut rng = fastrand::Rng::with_seed(seed + n);
                     let mut flights = Vec::new();
-                    for _ in 0..5_000 {
+                    while breaker.snapshot().generation < 300 {
                         flights.extend(breaker.acquire());
                         if flights.len() > rng.usize(..4) {
                             let flight = flights.swap_remove(rng.usize(..flights.len()));
@@ -199,7 +204,7 @@ fn listeners_hear_transitions_in_their_order_whichever_threads_make_them() {
         });
         // Who tells may be at it still after the last call has returned elsewhere; here all have.
         let seen = seen.lock().unwrap();
-        assert!(seen.len() > 100, "only {} transitions", seen.len());
+        assert!(seen.len() >= 300);
         let mut before = (Closed, 0);
         for transition in seen.iter() {
             assert_eq!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::builder::BreakerBuilder;
 use super::err::{CallError, Rejected};
-use super::permit::{Outcome, Permit};
+use super::permit::{Outcome, Pass, Permit};
 use super::shared::Shared;
 use super::state::{Snapshot, State};
 use crate::cancel::{CancelKind, CancelToken};
@@ -136,13 +136,13 @@ impl Breaker {
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
         op: impl FnOnce(&CancelToken) -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
-        let permit = self.acquire()?;
+        let pass = Pass::new(&self.shared)?;
         let result = op(token);
         let mut outcome = classify(&result);
         if outcome == Outcome::Failure && result.is_err() && was_told_to_stop(token) {
             outcome = Outcome::Ignored;
         }
-        permit.report(outcome);
+        pass.report(outcome);
         result.map_err(CallError::Failed)
     }
 
@@ -153,8 +153,7 @@ impl Breaker {
     /// [`Rejected`], if the call must not be made.
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Rejected> {
-        let generation = self.shared.admit()?;
-        Ok(Permit::new(&self.shared, generation))
+        Permit::new(&self.shared)
     }
 
     /// The state, as the last call, report or hand left it: open until a call comes after the open

@@ -177,22 +177,21 @@ impl Machine {
     }
 
     fn tripped(&self) -> Option<Reason> {
-        let reached = |part, threshold: Option<f64>| {
-            let threshold =
-                threshold.filter(|_| self.window.tally().calls >= self.rules.minimum_calls);
-            let rate = rate(part, self.window.tally().calls);
-            rate.zip(threshold)
-                .is_some_and(|(rate, threshold)| rate >= threshold)
-        };
-        let tally = self.window.tally();
-        let consecutive = self.rules.consecutive;
+        let (rules, tally) = (&self.rules, self.window.tally());
+        let consecutive = rules.consecutive;
         if consecutive.is_some_and(|threshold| self.consecutive >= threshold) {
             return Some(Reason::ConsecutiveFailures);
         }
-        if reached(tally.failures, self.rules.failure_rate) {
+        if tally.calls < rules.minimum_calls {
+            return None;
+        }
+        let reached = |part, threshold: Option<f64>| {
+            threshold.is_some_and(|threshold| rate(part, tally.calls) >= Some(threshold))
+        };
+        if reached(tally.failures, rules.failure_rate) {
             return Some(Reason::FailureRate);
         }
-        reached(tally.slow, self.rules.slow_rate).then_some(Reason::SlowCallRate)
+        reached(tally.slow, rules.slow_rate).then_some(Reason::SlowCallRate)
     }
 
     /// A slow probe is no evidence of health, so it counts as a failed one.

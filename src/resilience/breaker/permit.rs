@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::err::Rejected;
 use super::shared::Shared;
 use crate::clock::Instant;
 use crate::sync::Arc;
@@ -50,11 +51,8 @@ pub enum Outcome {
 #[must_use = "a permit that is dropped says nothing about the call"]
 pub struct Permit<'a> {
     holder: Holder<'a>,
-    generation: u32,
-    began: Option<Instant>,
-    /// The thread was unwinding when it was given.
-    panicking: bool,
-    open: bool,
+    /// `None` when it has been reported, or lives on elsewhere.
+    ticket: Option<Ticket>,
 }
 
 enum Holder<'a> {
@@ -62,16 +60,76 @@ enum Holder<'a> {
     Owned(Arc<Shared>),
 }
 
-impl<'a> Permit<'a> {
+/// What is known of a call when it begins.
+#[derive(Clone, Copy)]
+struct Ticket {
+    generation: u32,
+    began: Option<Instant>,
+    /// The thread was unwinding already.
+    panicking: bool,
+}
+
+impl Ticket {
     #[inline]
-    pub(super) fn new(shared: &'a Arc<Shared>, generation: u32) -> Self {
-        Self {
-            holder: Holder::Borrowed(shared),
-            generation,
+    fn new(shared: &Shared) -> Result<Self, Rejected> {
+        Ok(Self {
+            generation: shared.admit()?,
             began: shared.begin(),
             panicking: std::thread::panicking(),
-            open: true,
-        }
+        })
+    }
+
+    #[inline]
+    fn report(self, shared: &Shared, outcome: Outcome) {
+        shared.end(self.generation, self.began, outcome);
+    }
+
+    #[cold]
+    fn drop_unreported(self, shared: &Shared) {
+        let panicked = std::thread::panicking() && !self.panicking;
+        let outcome = match panicked {
+            true => Outcome::Failure,
+            false => Outcome::Ignored,
+        };
+        self.report(shared, outcome);
+    }
+}
+
+/// A permit for the time of one function: it costs nothing to have reported it.
+pub(super) struct Pass<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+}
+
+impl<'a> Pass<'a> {
+    #[inline]
+    pub(super) fn new(shared: &'a Shared) -> Result<Self, Rejected> {
+        let ticket = Ticket::new(shared)?;
+        Ok(Self { shared, ticket })
+    }
+
+    #[inline]
+    pub(super) fn report(self, outcome: Outcome) {
+        let Self { shared, ticket } = self;
+        std::mem::forget(self);
+        ticket.report(shared, outcome);
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.ticket.drop_unreported(self.shared);
+    }
+}
+
+impl<'a> Permit<'a> {
+    #[inline]
+    pub(super) fn new(shared: &'a Arc<Shared>) -> Result<Self, Rejected> {
+        let ticket = Ticket::new(shared)?;
+        Ok(Self {
+            holder: Holder::Borrowed(shared),
+            ticket: Some(ticket),
+        })
     }
 
     /// The call went well. It may still count as slow.
@@ -93,24 +151,16 @@ impl<'a> Permit<'a> {
     /// Any of the three.
     #[inline]
     pub fn report(mut self, outcome: Outcome) {
-        self.end(outcome);
-    }
-
-    /// The generation of the breaker that it belongs to.
-    #[must_use]
-    pub fn generation(&self) -> u32 {
-        self.generation
+        if let Some(ticket) = self.ticket.take() {
+            ticket.report(self.shared(), outcome);
+        }
     }
 
     /// The same permit, which borrows nothing: to send it elsewhere. It keeps the breaker's state.
     pub fn into_owned(mut self) -> Permit<'static> {
-        self.open = false;
         Permit {
             holder: Holder::Owned(self.shared().clone()),
-            generation: self.generation,
-            began: self.began,
-            panicking: self.panicking,
-            open: true,
+            ticket: self.ticket.take(),
         }
     }
 
@@ -121,23 +171,13 @@ impl<'a> Permit<'a> {
             Holder::Owned(shared) => shared,
         }
     }
-
-    #[inline]
-    fn end(&mut self, outcome: Outcome) {
-        self.open = false;
-        self.shared().end(self.generation, self.began, outcome);
-    }
 }
 
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.open {
-            let panicked = std::thread::panicking() && !self.panicking;
-            self.end(match panicked {
-                true => Outcome::Failure,
-                false => Outcome::Ignored,
-            });
+        if let Some(ticket) = self.ticket.take() {
+            ticket.drop_unreported(self.shared());
         }
     }
 }
@@ -150,7 +190,7 @@ impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
             .field("breaker", &self.shared().name)
-            .field("generation", &self.generation)
+            .field("generation", &self.ticket.map(|ticket| ticket.generation))
             .finish_non_exhaustive()
     }
 }

@@ -167,20 +167,41 @@ impl Ring {
         self.tally.calls == self.samples.len() as u64
     }
 
+    /// What is not real yet is good, so that taking it out changes nothing.
     fn push(&mut self, sample: Sample) {
-        let full = self.is_full();
         let oldest = std::mem::replace(&mut self.samples[self.next], sample);
         self.tally += sample.into();
-        if full {
-            self.tally -= oldest.into();
-        }
-        self.next = (self.next + 1) % self.samples.len();
+        self.take_out(oldest);
+        self.move_on(1);
     }
 
     fn push_good(&mut self, calls: u64) {
-        for _ in 0..calls.min(self.samples.len() as u64) {
-            self.push(GOOD);
+        let mut left = calls.min(self.samples.len() as u64) as usize;
+        self.tally.calls += left as u64;
+        while left > 0 {
+            let to_the_end = self.samples.len() - self.next;
+            let now = left.min(to_the_end);
+            for place in self.next..self.next + now {
+                let oldest = std::mem::replace(&mut self.samples[place], GOOD);
+                self.take_out(oldest);
+            }
+            self.move_on(now);
+            left -= now;
         }
+    }
+
+    fn take_out(&mut self, oldest: Sample) {
+        self.tally.failures -= u64::from(oldest.failed);
+        self.tally.slow -= u64::from(oldest.slow);
+    }
+
+    /// `places` do not go past the end.
+    fn move_on(&mut self, places: usize) {
+        self.next += places;
+        if self.next == self.samples.len() {
+            self.next = 0;
+        }
+        self.tally.calls = self.tally.calls.min(self.samples.len() as u64);
     }
 
     fn clear(&mut self) {
