@@ -47,6 +47,7 @@
 //!
 //! | module | what it is about |
 //! |---|---|
+//! | `observe` | facts about all parts, as metrics (feature `metrics`) |
 //! | [`threads`] | who is alive: name, spawn site, what it waits on |
 //! | [`backoff`] | how long to wait before trying again |
 //! | [`clock`] | what time it is, by the system or by hand in tests; one timer thread |
@@ -65,6 +66,11 @@
 mod contain;
 
 mod sync;
+
+#[cfg(feature = "metrics")]
+pub mod observe;
+#[cfg(not(feature = "metrics"))]
+mod observe;
 
 pub mod threads;
 

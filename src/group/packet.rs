@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
+use crate::observe::{self, Ended};
 use crate::sync::{Arc, Mutex};
 use crate::threads::{self, Task as Named};
 
@@ -103,18 +104,29 @@ where
         if token.is_cancelled() {
             // Its captured values may panic on their way out as well as anything else may.
             return match catch_unwind(AssertUnwindSafe(|| drop(task))) {
-                Ok(()) => Err(TaskError::NotStarted),
+                Ok(()) => {
+                    self.tell(Ended::Cancelled);
+                    Err(TaskError::NotStarted)
+                }
                 Err(payload) => Err(self.panicked(payload)),
             };
         }
         match catch_unwind(AssertUnwindSafe(|| task(token))) {
-            Ok(Ok(value)) => Ok(value),
+            Ok(Ok(value)) => {
+                self.tell(Ended::Completed);
+                Ok(value)
+            }
             Ok(Err(error)) => Err(self.failed(error)),
             Err(payload) => Err(self.panicked(payload)),
         }
     }
 
+    fn tell(&self, ended: Ended) {
+        observe::group_task(self.end.name(), ended);
+    }
+
     fn failed(&self, error: E) -> TaskError<E> {
+        self.tell(Ended::Failed);
         if self.policy.collect_errors {
             return TaskError::Failed(error);
         }
@@ -127,6 +139,7 @@ where
     }
 
     fn panicked(&self, payload: Payload) -> TaskError<E> {
+        self.tell(Ended::Panicked);
         if self.policy.collect_panics {
             return TaskError::Panicked(PanicPayload::new(payload));
         }

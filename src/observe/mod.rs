@@ -1,0 +1,62 @@
+//! Floor 0: facts about the library's parts, written and never read back.
+//!
+//! With the feature `metrics`, every part tells the [`metrics`](https://docs.rs/metrics) facade what
+//! it does, and whatever recorder the program has installed keeps it. Without the feature, every
+//! function that is called here is empty and every value is of size zero: there is no code left.
+//! No code of the library decides from what it writes here.
+//!
+//! # What is promised
+//!
+//! * Each metric is in [`METRICS`], by name, type, labels and meaning, and [`describe_metrics`] tells
+//!   them to the recorder. Names follow the conventions of Prometheus: base units, `_total` for
+//!   counters.
+//! * Labels have few values: the names that you give to pools and groups, kinds of outcomes, names
+//!   of signals, and the words of a wait. Never a number, an address or an error's text.
+//!
+//! # What is not
+//!
+//! * The facade drops what is told before a recorder is installed, and a [`Pool`](crate::Pool) that
+//!   was built before goes on telling nobody. Install it first in `main`.
+//! * Times are those of the system's clock, also where a manual clock rules: they are for people.
+//! * The numbers are not one snapshot. Where counts must add up, ask the object, such as a pool for
+//!   its report.
+//! * Some facts are told under a lock of the library, so a recorder must not use the library.
+//!
+//! # Performance
+//!
+//! Beside what the recorder takes: a pool keeps its handles, so that a task costs two looks at the
+//! clock and six atomic updates; the other parts look their metric up at each event. Nothing is
+//! told for each message of a channel.
+
+#[cfg(not(feature = "metrics"))]
+mod off;
+#[cfg(feature = "metrics")]
+mod on;
+#[cfg(feature = "metrics")]
+mod table;
+
+#[cfg(not(feature = "metrics"))]
+use off as facts;
+#[cfg(feature = "metrics")]
+use on as facts;
+
+#[cfg(all(feature = "signal", unix))]
+pub(crate) use facts::interrupts;
+pub(crate) use facts::{
+    Alive, PoolFacts, Stopwatch, Wait, cancellation, group_task, spawn_failure, ticks, timer_late,
+};
+#[cfg(feature = "metrics")]
+pub use table::{METRICS, Metric, MetricType, describe_metrics};
+
+/// How a task of a group or a pool ended, as a label says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "nobody is told"))]
+pub(crate) enum Ended {
+    Completed,
+    Failed,
+    Panicked,
+    /// Before it started.
+    Cancelled,
+    /// Handed back by a shutdown.
+    Abandoned,
+}
