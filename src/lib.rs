@@ -55,6 +55,7 @@
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
@@ -86,6 +87,8 @@ pub mod channel;
 
 pub mod ticker;
 
+pub mod probe;
+
 pub mod group;
 
 pub mod pool;
@@ -98,6 +101,7 @@ pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use probe::Probe;
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// The README's example is compiled and run with the others.
