@@ -91,8 +91,9 @@ fn of_loop(name: &str) -> Vec<Seen> {
 }
 
 /// An event that can be found again.
-fn note(name: &str, what: &str) {
+fn note(name: &str, what: &str) -> anyhow::Result<()> {
     tracing::info!({ "loop.name" = name, what = what }, "noted");
+    Ok(())
 }
 
 /// The named attributes of a span, those that it has.
@@ -143,10 +144,10 @@ fn what_happens_in_a_breakpoints_pass_is_inside_its_span_and_what_follows_is_not
     let mut probe = Probe::builder("inside").every(2).start().unwrap();
     for n in 1..=4 {
         probe.pass();
-        note("work inside", &n.to_string());
+        note("work inside", &n.to_string()).unwrap();
     }
     probe.idle();
-    note("work inside", "idle");
+    note("work inside", "idle").unwrap();
     probe.finish_with("done");
     let around: Vec<_> = of_loop("work inside")
         .into_iter()
@@ -224,27 +225,27 @@ fn tasks_run_inside_the_span_that_spawned_or_submitted_them_and_threads_keep_non
     {
         let _request = info_span!("request").entered();
         scope(&CancelToken::new(), |group| {
-            group.spawn(move |_| Ok(note("inherits", "own thread")))?;
+            group.spawn(move |_| note("inherits", "own thread"))?;
             Ok(())
         })
         .unwrap();
         let warm = builder.scope(&CancelToken::new(), |group| {
-            group.spawn(move |_| Ok(note("inherits", "warm thread")))?;
+            group.spawn(move |_| note("inherits", "warm thread"))?;
             Ok(())
         });
         warm.unwrap();
-        pool.submit(move |_| Ok(note("inherits", "pool")))
+        pool.submit(move |_| note("inherits", "pool"))
             .unwrap()
             .join()
             .unwrap();
     }
     // The same threads, now without a span.
     let warm = builder.scope(&CancelToken::new(), |group| {
-        group.spawn(move |_| Ok(note("inherits", "warm thread again")))?;
+        group.spawn(move |_| note("inherits", "warm thread again"))?;
         Ok(())
     });
     warm.unwrap();
-    pool.submit(move |_| Ok(note("inherits", "pool again")))
+    pool.submit(move |_| note("inherits", "pool again"))
         .unwrap()
         .join()
         .unwrap();
