@@ -47,6 +47,7 @@
 //!
 //! | module | what it is about |
 //! |---|---|
+//! | `observe` | facts about all parts, as metrics (feature `metrics`) |
 //! | [`threads`] | who is alive: name, spawn site, what it waits on |
 //! | [`backoff`] | how long to wait before trying again |
 //! | [`clock`] | what time it is, by the system or by hand in tests; one timer thread |
@@ -54,10 +55,12 @@
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | [`resilience`] | what to do when the work fails: breaker, retry, shared retry budget |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
+//! | [`leak`] | threads that did not come home, for tests |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -66,6 +69,11 @@
 mod contain;
 
 mod sync;
+
+#[cfg(feature = "metrics")]
+pub mod observe;
+#[cfg(not(feature = "metrics"))]
+mod observe;
 
 pub mod threads;
 
@@ -81,6 +89,8 @@ pub mod channel;
 
 pub mod ticker;
 
+pub mod probe;
+
 pub mod group;
 
 pub mod pool;
@@ -90,13 +100,27 @@ pub mod resilience;
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;
 
+pub mod leak;
+
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use probe::Probe;
 pub use resilience::{Breaker, Retry, RetryBudget};
 pub use ticker::{MissedTicks, Tick, Ticker};
+
+/// Pages that are longer than a module's documentation. Empty but for text.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #![doc = include_str!("../docs/GUIDE.md")]
+
+    /// For those who come from Go.
+    pub mod from_go {
+        #![doc = include_str!("../docs/FROM-GO.md")]
+    }
+}
 
 /// The README's example is compiled and run with the others.
 #[cfg(doctest)]
