@@ -55,6 +55,7 @@
 //! | [`ticker`] | ticks on a grid |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
+//! | [`resilience`] | when the other side is slow, or fails: bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
@@ -80,6 +81,8 @@ pub mod ticker;
 pub mod group;
 
 pub mod pool;
+
+pub mod resilience;
 
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;

@@ -481,6 +481,17 @@ impl CancelToken {
         self.node.is_untouched()
     }
 
+    /// Whether this is a child of `parent`'s, or a root as children of `never` tokens are.
+    pub(crate) fn is_child_of(&self, parent: &Self) -> bool {
+        match parent.node.extra.never {
+            true => self.node.parents().next().is_none(),
+            false => {
+                let mut parents = self.node.parents();
+                parents.any(|node| Arc::ptr_eq(node, &parent.node))
+            }
+        }
+    }
+
     /// The clock that this token's deadlines and sleeps go by.
     #[must_use]
     pub fn clock(&self) -> &Clock {

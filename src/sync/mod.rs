@@ -21,7 +21,7 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 /// A mutex that is taken by `try_lock` too.
 pub(crate) use parking_lot::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
 pub(crate) use std::sync::Once;
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::thread::ThreadId;
 
 /// The end that a wait holds: nothing ever comes, it only disconnects.

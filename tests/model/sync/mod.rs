@@ -15,7 +15,7 @@ pub(crate) mod plain {
 
 use std::ops::{Deref, DerefMut};
 
-pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use loom::thread::ThreadId;
 
 pub(crate) fn current_thread() -> ThreadId {
