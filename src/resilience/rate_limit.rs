@@ -317,7 +317,7 @@ impl fmt::Debug for RateLimiter {
 /// assert!(clients.try_acquire("cat").is_ok());
 /// assert_eq!(clients.keys(), 1);
 /// let answer = clients.call(&CancelToken::with_clock(&clock), "dan", |_| Ok::<_, ()>(7));
-/// assert_eq!(answer, Ok(7));
+/// assert_eq!(answer.unwrap(), 7);
 /// ```
 pub struct KeyedRateLimiter<K> {
     inner: Arc<Keyed<K>>,

@@ -171,7 +171,10 @@ fn in_turn(
 ) -> thread::JoinHandle<()> {
     let (permits, order) = (permits.clone(), order.clone());
     thread::spawn(move || {
-        assert_eq!(permits.await_grant(&waiter, None, || false), Waited::Granted);
+        assert_eq!(
+            permits.await_grant(&waiter, None, || false),
+            Waited::Granted
+        );
         order.lock().push(name);
         permits.release();
     })
