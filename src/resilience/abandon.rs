@@ -306,11 +306,8 @@ impl Abandoner {
             Err(AbandonError::Refused(RefusedCall { kind, task }))
         };
         let child = token.child_timeout(limit);
-        if let Some(cancelled) = child.cancelled() {
-            return match ended_by(token, &child) {
-                Some(EndedBy::Limit) => refused(RefusedKind::Timeout, operation),
-                _ => refused(RefusedKind::Cancelled(cancelled), operation),
-            };
+        if child.is_cancelled() {
+            return refused(unrun(token, &child), operation);
         }
         let shared = &self.owner.shared;
         let number = match shared.take_place(site) {
@@ -326,11 +323,12 @@ impl Abandoner {
                 return refused(RefusedKind::Thread(error), task);
             }
         };
-        call.outcome(shared, number, handle, &ended, &child, late)
-            .map_err(|error| match error {
-                None => abandoned(token, &child, limit),
-                Some(error) => AbandonError::Failed(error),
-            })
+        match call.outcome(shared, number, handle, &ended, &child, late) {
+            Wait::Ended(Ok(result)) => result.map_err(AbandonError::Failed),
+            Wait::Ended(Err(payload)) => resume_unwind(payload.into_inner()),
+            Wait::Abandoned => Err(abandoned(token, &child, limit)),
+            Wait::Unrun(operation) => refused(unrun(token, &child), operation),
+        }
     }
 
     /// The calls that were abandoned and still run, oldest first.
@@ -354,11 +352,19 @@ fn abandoned<F, E>(
     child: &CancelToken,
     limit: Duration,
 ) -> AbandonError<F, E> {
-    match (ended_by(token, child), child.cancelled()) {
-        (Some(EndedBy::Caller(cancelled)), _) => AbandonError::Cancelled(cancelled),
-        // By the operation itself, which has its token.
-        (None, Some(cancelled)) => AbandonError::Cancelled(cancelled),
+    match unrun(token, child) {
+        RefusedKind::Cancelled(cancelled) => AbandonError::Cancelled(cancelled),
         _ => AbandonError::TimedOut { limit },
+    }
+}
+
+/// Why a call whose child was told has not been run.
+fn unrun(token: &CancelToken, child: &CancelToken) -> RefusedKind {
+    match (ended_by(token, child), child.cancelled()) {
+        (Some(EndedBy::Caller(cancelled)), _) => RefusedKind::Cancelled(cancelled),
+        // By the operation, which has its token; or there is no timer.
+        (None, Some(cancelled)) => RefusedKind::Cancelled(cancelled),
+        _ => RefusedKind::Timeout,
     }
 }
 
@@ -366,6 +372,14 @@ fn abandoned<F, E>(
 struct Call<T, E, F, L> {
     phase: Mutex<Phase<T, E, F, L>>,
     ended: Sender<()>,
+}
+
+/// How the wait for an operation ended.
+enum Wait<T, E, F> {
+    Ended(Late<T, E>),
+    Abandoned,
+    /// It had not started, and never will.
+    Unrun(F),
 }
 
 enum Phase<T, E, F, L> {
@@ -383,14 +397,19 @@ impl<T, E, F, L> Call<T, E, F, L> {
         (Arc::new(Self { phase, ended }), has_ended)
     }
 
+    /// Leaves `Waiting` for `Running`; otherwise changes nothing.
     fn take_task(&self) -> Option<F> {
-        let before = std::mem::replace(&mut *self.phase.lock(), Phase::Running);
-        match before {
+        let mut phase = self.phase.lock();
+        match std::mem::replace(&mut *phase, Phase::Running) {
             Phase::Waiting(operation) => Some(operation),
-            _ => None,
+            other => {
+                *phase = other;
+                None
+            }
         }
     }
 
+    /// The end, if it has come.
     fn take_end(&self) -> Option<Late<T, E>> {
         let mut phase = self.phase.lock();
         match std::mem::replace(&mut *phase, Phase::Taken) {
@@ -402,19 +421,20 @@ impl<T, E, F, L> Call<T, E, F, L> {
         }
     }
 
-    /// Leaves the operation to itself, unless it has ended.
-    fn abandon(&self, late: L) -> Option<Late<T, E>> {
+    /// Leaves the operation to itself, unless it has ended, or has not even started.
+    fn abandon(&self, late: L) -> Wait<T, E, F> {
         let mut phase = self.phase.lock();
         match std::mem::replace(&mut *phase, Phase::Taken) {
-            Phase::Ended(end) => Some(end),
+            Phase::Ended(end) => Wait::Ended(end),
+            Phase::Waiting(operation) => Wait::Unrun(operation),
             _ => {
                 *phase = Phase::Abandoned(late);
-                None
+                Wait::Abandoned
             }
         }
     }
 
-    /// Waits for the end. `Err(None)` if the call was abandoned.
+    /// Waits for the end, or until the child is told.
     #[track_caller]
     fn outcome(
         &self,
@@ -424,7 +444,7 @@ impl<T, E, F, L> Call<T, E, F, L> {
         ended: &Receiver<()>,
         child: &CancelToken,
         late: L,
-    ) -> Result<T, Option<E>> {
+    ) -> Wait<T, E, F> {
         {
             let _wait = threads::waiting_on("see an operation end, or abandon it");
             // The end first, where both have come.
@@ -438,18 +458,15 @@ impl<T, E, F, L> Call<T, E, F, L> {
             None => {
                 // Listed first, so that the thread finds its place when it ends.
                 shared.list(number, handle);
-                let Some(end) = self.abandon(late) else {
-                    return Err(None);
-                };
-                (end, shared.unlist(number))
+                match self.abandon(late) {
+                    Wait::Ended(end) => (end, shared.unlist(number)),
+                    left => return left,
+                }
             }
         };
         handle.join();
         shared.leave_place(number);
-        match end {
-            Ok(result) => result.map_err(Some),
-            Err(payload) => resume_unwind(payload.into_inner()),
-        }
+        Wait::Ended(end)
     }
 }
 
@@ -461,7 +478,7 @@ where
     /// On the helper thread. Whether the call had been abandoned.
     fn run(&self, token: &CancelToken) -> bool {
         let Some(operation) = self.take_task() else {
-            return false;
+            return true;
         };
         let end = catch_unwind(AssertUnwindSafe(|| operation(token))).map_err(PanicPayload::new);
         let mut phase = self.phase.lock();
@@ -711,16 +728,24 @@ pub enum AbandonError<F, E> {
 }
 
 impl<F, E> AbandonError<F, E> {
-    /// Whether the operation was abandoned because its time was up.
+    /// Whether the time was up: the operation was abandoned, or had not started.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::TimedOut { .. })
+        match self {
+            Self::TimedOut { .. } => true,
+            Self::Refused(refused) => matches!(refused.kind, RefusedKind::Timeout),
+            _ => false,
+        }
     }
 
-    /// Whether the operation was abandoned because the caller was cancelled.
+    /// Whether the caller was cancelled: the operation was abandoned, or had not started.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled(_))
+        match self {
+            Self::Cancelled(_) => true,
+            Self::Refused(refused) => matches!(refused.kind, RefusedKind::Cancelled(_)),
+            _ => false,
+        }
     }
 
     /// The operation's own error, if it failed in time.
@@ -781,9 +806,9 @@ pub enum RefusedKind {
     Full,
     /// The abandoner has been closed.
     Closed,
-    /// There was no time at all.
+    /// The time was up before it started: there was none at all, or the thread did not get going.
     Timeout,
-    /// The caller's token had been cancelled.
+    /// The caller's token was cancelled before it started.
     Cancelled(Cancelled),
     /// The operating system did not give a thread.
     Thread(ThreadError),
@@ -822,7 +847,7 @@ impl<F> fmt::Display for RefusedCall<F> {
         match &self.kind {
             RefusedKind::Full => f.write_str("as many operations run, or hang, as there may be"),
             RefusedKind::Closed => f.write_str("no more operations are run: closed"),
-            RefusedKind::Timeout => f.write_str("there was no time for the operation"),
+            RefusedKind::Timeout => f.write_str("the time was up before the operation started"),
             RefusedKind::Cancelled(cancelled) => cancelled.fmt(f),
             RefusedKind::Thread(error) => error.fmt(f),
         }
