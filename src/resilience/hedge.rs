@@ -94,7 +94,8 @@ const ONE: u64 = 100;
 pub struct HedgeStats {
     /// Calls.
     pub calls: u64,
-    /// Attempts beyond the first of a call.
+    /// Attempts beyond the first of a call. (One that was overtaken by a success on its way to a
+    /// thread counts, although it did not run.)
     pub hedges: u64,
     /// Calls that such an attempt has won.
     pub won: u64,
@@ -121,7 +122,7 @@ impl HedgeBuilder {
             percentile,
             most: 1,
             percent: 10,
-            reserve: 10,
+            reserve: 10 * ONE,
         }
     }
 
