@@ -92,6 +92,9 @@ pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use resilience::{
+    Abandoner, AdaptiveLimit, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter, Timeout,
+};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// The README's example is compiled and run with the others.

@@ -8,13 +8,17 @@
 
 mod support;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt::Debug;
+use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use cleanbreak::resilience::{AcquireError, Bulkhead, CallError};
+use cleanbreak::resilience::{
+    Abandoner, AcquireError, AdaptiveLimit, AdaptivePermit, Bulkhead, CallError, Hedge,
+    KeyedRateLimiter, Permit, RateLimiter, Timeout,
+};
 use cleanbreak::{CancelToken, Clock, scope};
 use support::{dither, in_time, rng, secs, until, until_waiting};
 
@@ -43,7 +47,7 @@ fn the_queue_is_bounded_at_its_bound() {
         let permit = bulkhead.try_acquire().unwrap();
         scope(&token, |group| {
             for waiting in 1..=2 {
-                group.spawn(|token| Ok(drop(bulkhead.acquire(token)?)))?;
+                group.spawn(|token| Ok(bulkhead.acquire(token).map(drop)?))?;
                 until(|| bulkhead.waiting() == waiting);
             }
             assert!(bulkhead.acquire(&token).unwrap_err().is_full());
@@ -198,7 +202,7 @@ fn a_call_gives_its_permit_back_in_every_way() {
     let failed = bulkhead.call(&token, |_| Err::<(), _>("refused"));
     assert!(matches!(failed, Err(CallError::Failed("refused"))));
     let panics = || bulkhead.call(&token, |_| -> Result<(), ()> { panic!("bug") });
-    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    assert!(catch_unwind(panics).is_err());
     assert_eq!(bulkhead.in_use(), 0);
     let (out, permit) = (bulkhead.clone(), bulkhead.try_acquire().unwrap());
     let refused = out.call(&token.child_timeout(Duration::ZERO), |_| Ok::<_, ()>(7));
@@ -280,6 +284,21 @@ fn a_close_refuses_those_who_wait_and_those_who_come() {
         );
         assert_eq!((bulkhead.in_use(), bulkhead.waiting()), (0, 0));
     });
+}
+
+#[test]
+fn the_limits_are_shared_between_threads_and_across_a_panic() {
+    fn handle<T: Clone + Send + Sync + UnwindSafe + RefUnwindSafe + Debug + 'static>() {}
+    handle::<Bulkhead>();
+    handle::<Timeout>();
+    handle::<Abandoner>();
+    handle::<RateLimiter>();
+    handle::<KeyedRateLimiter<String>>();
+    handle::<Hedge>();
+    handle::<AdaptiveLimit>();
+    fn permit<T: Send + Sync + UnwindSafe + RefUnwindSafe + Debug>() {}
+    permit::<Permit<'static>>();
+    permit::<AdaptivePermit<'static>>();
 }
 
 #[test]

@@ -356,6 +356,12 @@ impl Inner {
     }
 }
 
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for AdaptiveLimit {}
+impl std::panic::RefUnwindSafe for AdaptiveLimit {}
+impl std::panic::UnwindSafe for AdaptivePermit<'_> {}
+impl std::panic::RefUnwindSafe for AdaptivePermit<'_> {}
+
 impl fmt::Debug for AdaptiveLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdaptiveLimit")

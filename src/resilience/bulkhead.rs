@@ -224,6 +224,12 @@ impl Bulkhead {
     }
 }
 
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Bulkhead {}
+impl std::panic::RefUnwindSafe for Bulkhead {}
+impl std::panic::UnwindSafe for Permit<'_> {}
+impl std::panic::RefUnwindSafe for Permit<'_> {}
+
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.permits.counts();

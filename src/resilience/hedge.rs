@@ -396,6 +396,10 @@ impl Inner {
     }
 }
 
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Hedge {}
+impl std::panic::RefUnwindSafe for Hedge {}
+
 impl fmt::Debug for Hedge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hedge")

@@ -14,7 +14,6 @@ mod adaptive;
 mod bulkhead;
 mod call;
 mod controller;
-mod gcra;
 mod hedge;
 mod latency;
 mod permits;
@@ -28,8 +27,7 @@ pub use abandon::{
 pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptivePermit, Outcome};
 pub use bulkhead::{Bulkhead, Permit};
 pub use call::CallError;
-pub use gcra::Quota;
 pub use hedge::{Hedge, HedgeBuilder, HedgeError, HedgeStats};
-pub use rate_limit::{KeyedRateLimiter, RateLimitError, RateLimiter};
+pub use rate_limit::{KeyedRateLimiter, Quota, RateLimitError, RateLimiter};
 pub use semaphore::AcquireError;
 pub use timeout::{Timeout, TimeoutError};

@@ -237,6 +237,10 @@ fn fits(spare: &CancelToken, token: &CancelToken, earliest: Instant, latest: Ins
     in_time && spare.is_child_of(token) && spare.is_untouched()
 }
 
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Timeout {}
+impl std::panic::RefUnwindSafe for Timeout {}
+
 impl fmt::Debug for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeout")

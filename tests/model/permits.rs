@@ -5,13 +5,13 @@
 //! find it.
 
 #[path = "../../src/resilience/permits.rs"]
-mod permits;
+mod protocol;
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use loom::thread;
 
 use crate::sync::{Arc, Condvar, Mutex};
-use permits::{Entry, Permits, Refused, Waited, Waiter};
+use protocol::{Entry, Permits, Refused, Waited, Waiter};
 
 fn check(preemptions: usize, scenario: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -85,6 +85,10 @@ fn three_threads_share_one_permit_and_each_gets_it() {
 }
 
 #[test]
+#[allow(
+    clippy::arc_with_non_send_sync,
+    reason = "whether the access is ordered is what loom is to find out"
+)]
 fn what_was_done_with_a_permit_is_seen_by_the_next_one() {
     check(3, || {
         let permits = Arc::new(Permits::new(1, 8));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use super::shared::{AbandonedCall, Shared};
+use super::shared::{AbandonedCall, Report, Shared};
 use super::{Abandoner, Owner};
 use crate::clock::Clock;
 use crate::sync::Arc;
@@ -17,7 +17,7 @@ pub struct AbandonerBuilder {
     stack_size: Option<usize>,
     clock: Clock,
     patience: Duration,
-    report: Arc<dyn Fn(&[AbandonedCall]) + Send + Sync>,
+    report: Report,
 }
 
 impl AbandonerBuilder {

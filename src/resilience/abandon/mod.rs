@@ -15,7 +15,7 @@ use crate::contain::contain;
 use crate::group::PanicPayload;
 use crate::sync::Arc;
 use call::{Call, Wait};
-use shared::Shared;
+use shared::{Report, Shared};
 
 pub use builder::AbandonerBuilder;
 pub use err::{AbandonError, RefusedCall, RefusedKind};
@@ -109,7 +109,7 @@ pub struct Abandoner {
 struct Owner {
     shared: Arc<Shared>,
     patience: Duration,
-    report: Arc<dyn Fn(&[AbandonedCall]) + Send + Sync>,
+    report: Report,
 }
 impl Abandoner {
     /// The settings of a new one.
@@ -269,6 +269,10 @@ impl Drop for Owner {
         }
     }
 }
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Abandoner {}
+impl std::panic::RefUnwindSafe for Abandoner {}
 
 impl fmt::Debug for Abandoner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

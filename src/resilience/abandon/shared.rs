@@ -14,6 +14,9 @@ use crate::pool::wait_until;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Handle, Record, Spec, ThreadError, WaitInfo, current_record};
 
+/// What is done about those who are left.
+pub(super) type Report = Arc<dyn Fn(&[AbandonedCall]) + Send + Sync>;
+
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) most: usize,

@@ -1,4 +1,7 @@
-//! So many calls in a time: for all, or for each key.
+//! A limiter for each key, in a table of bounded size.
+//!
+//! Lock order: one shard at a time, and nothing else while it is locked but the key's own `Hash`
+//! and `Eq`. Keys are dropped after it.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -8,14 +11,12 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
-
-use super::call::CallError;
 use super::gcra::{Bucket, Quota};
-use crate::cancel::{CancelToken, Cancelled};
+use super::{RateLimitError, await_time, check_cost, give_back, patience, reserve, take};
+use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
-use crate::sync::{Arc, Mutex};
-use crate::threads;
+use crate::resilience::CallError;
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// How many keys are remembered when nothing else is said.
 const KEYS: usize = 65_536;
@@ -24,261 +25,7 @@ const SHARDS: usize = 32;
 /// A part of the table this small is not looked through for idle keys.
 const FEW: usize = 64;
 
-/// Lets so many calls through in a time: the generic cell rate algorithm.
-///
-/// Unlike a counter that starts anew with each second, it never lets more than
-/// `burst + rate · t` through in *any* stretch of time `t`, and what is let through is spread
-/// evenly. Clones are the same limiter.
-///
-/// # What is not guaranteed
-///
-/// The count is of the moments in which calls are let through. A thread that is not scheduled for
-/// a while after that makes its call later, and may meet others there.
-///
-/// # Performance
-///
-/// A clock reading and an uncontended lock, no allocation: some 50 ns.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use cleanbreak::{CancelToken, Clock};
-/// use cleanbreak::resilience::{Quota, RateLimiter};
-///
-/// let clock = Clock::manual();
-/// let mails = RateLimiter::with_clock(Quota::per_second(10).burst(2), &clock);
-/// assert!(mails.try_acquire().is_ok());
-/// assert!(mails.try_acquire().is_ok());
-/// let refused = mails.try_acquire().unwrap_err();
-/// assert_eq!(refused.retry_after(), Some(Duration::from_millis(100)));
-/// clock.advance(Duration::from_millis(100));
-/// assert!(mails.try_acquire().is_ok());
-///
-/// // Whose deadline comes first does not wait for nothing.
-/// let token = CancelToken::with_clock(&clock).child_timeout(Duration::from_millis(99));
-/// assert!(mails.acquire(&token).unwrap_err().is_deadline());
-/// ```
-#[derive(Clone)]
-pub struct RateLimiter {
-    inner: Arc<Single>,
-}
-
-struct Single {
-    quota: Quota,
-    clock: Clock,
-    bucket: Mutex<Bucket>,
-}
-
-/// A place in the future, for who waits.
-struct Reservation {
-    at: Instant,
-    /// The bucket as the reservation left it: it is the last one while that has not changed.
-    left: Bucket,
-    cost: u32,
-}
-
-/// Takes `cost` cells now, or leaves the bucket as it is.
-fn take(quota: &Quota, bucket: &mut Bucket, now: Instant, cost: u32) -> Result<(), RateLimitError> {
-    match quota.ask(*bucket, now, cost) {
-        (next, 0) => {
-            *bucket = next;
-            Ok(())
-        }
-        (_, wait) => Err(RateLimitError::Limited {
-            retry_after: Duration::from_nanos(wait),
-        }),
-    }
-}
-
-/// Takes `cost` cells as soon as they come, if that is within `patience`.
-fn reserve(
-    quota: &Quota,
-    bucket: &mut Bucket,
-    now: Instant,
-    cost: u32,
-    patience: Option<Duration>,
-) -> Result<Option<Reservation>, RateLimitError> {
-    let (left, wait) = quota.ask(*bucket, now, cost);
-    let wait = Duration::from_nanos(wait);
-    let at = now.checked_add(wait);
-    let too_late = patience.is_some_and(|patience| wait > patience);
-    let Some(at) = at.filter(|_| !too_late) else {
-        return Err(RateLimitError::Deadline { retry_after: wait });
-    };
-    *bucket = left;
-    Ok((!wait.is_zero()).then_some(Reservation { at, left, cost }))
-}
-
-/// Gives the cells back if nobody has reserved after them: the times of those who have are fixed,
-/// and to let others in between would be more than the quota.
-fn give_back(quota: &Quota, bucket: &mut Bucket, reservation: &Reservation) {
-    if *bucket == reservation.left {
-        *bucket = quota.give_back(*bucket, reservation.cost);
-    }
-}
-
-fn check_cost(quota: &Quota, cost: u32) -> Result<(), RateLimitError> {
-    let burst = quota.burst_size();
-    match cost <= burst {
-        true => Ok(()),
-        false => Err(RateLimitError::TooLarge { cost, burst }),
-    }
-}
-
-/// How long a wait may be: to the token's deadline or for `timeout`, whichever is shorter.
-fn patience(token: &CancelToken, timeout: Option<Duration>) -> Option<Duration> {
-    token.remaining().into_iter().chain(timeout).min()
-}
-
-/// Waits for the time of a reservation.
-#[track_caller]
-fn await_time(clock: &Clock, token: &CancelToken, at: Instant) -> Result<(), RateLimitError> {
-    let _wait = threads::waiting_on("be let through by a rate limit");
-    match clock.recv_until(token.done(), Some(at)) {
-        Ok(never) => match never {},
-        Err(RecvTimeoutError::Timeout) => Ok(()),
-        // A receiver also disconnects when nothing could cancel any more; the caller has the token.
-        Err(RecvTimeoutError::Disconnected) => Ok(token.check()?),
-    }
-}
-
-impl RateLimiter {
-    /// A limiter on the system's clock, its bucket full.
-    #[must_use]
-    pub fn new(quota: Quota) -> Self {
-        Self::with_clock(quota, &Clock::system())
-    }
-
-    /// A limiter on `clock`, its bucket full.
-    #[must_use]
-    pub fn with_clock(quota: Quota, clock: &Clock) -> Self {
-        let inner = Arc::new(Single {
-            quota,
-            clock: clock.clone(),
-            bucket: Mutex::new(0),
-        });
-        Self { inner }
-    }
-
-    /// Lets one call through now, or refuses it.
-    ///
-    /// # Errors
-    ///
-    /// [`Limited`](RateLimitError::Limited), with the time until it would be let through.
-    #[inline]
-    pub fn try_acquire(&self) -> Result<(), RateLimitError> {
-        self.try_acquire_n(1)
-    }
-
-    /// Lets something through that counts as `cost` calls, now or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`Limited`](RateLimitError::Limited), or [`TooLarge`](RateLimitError::TooLarge) if that is
-    /// more than the burst and could never be.
-    pub fn try_acquire_n(&self, cost: u32) -> Result<(), RateLimitError> {
-        let Single { quota, clock, .. } = &*self.inner;
-        check_cost(quota, cost)?;
-        // Read before the lock, so it may be of a moment ago: that only makes it stricter.
-        let now = clock.now();
-        take(quota, &mut self.inner.bucket.lock(), now, cost)
-    }
-
-    /// Waits until one call is let through. Those who wait are let through in the order in which
-    /// they came; each has its time reserved from the start.
-    ///
-    /// # Errors
-    ///
-    /// [`Deadline`](RateLimitError::Deadline), at once, if the token's deadline would come first;
-    /// [`Cancelled`](RateLimitError::Cancelled) when it is cancelled. What was reserved is given
-    /// back, unless somebody has reserved after it.
-    #[track_caller]
-    pub fn acquire(&self, token: &CancelToken) -> Result<(), RateLimitError> {
-        self.acquire_within(token, 1, None)
-    }
-
-    /// As [`acquire`](Self::acquire), for something that counts as `cost` calls.
-    ///
-    /// # Errors
-    ///
-    /// Those of `acquire`, and [`TooLarge`](RateLimitError::TooLarge).
-    #[track_caller]
-    pub fn acquire_n(&self, token: &CancelToken, cost: u32) -> Result<(), RateLimitError> {
-        self.acquire_within(token, cost, None)
-    }
-
-    /// As [`acquire`](Self::acquire), but refuses at once if it would have to wait for longer than
-    /// `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// Those of `acquire`.
-    #[track_caller]
-    pub fn acquire_timeout(
-        &self,
-        token: &CancelToken,
-        timeout: Duration,
-    ) -> Result<(), RateLimitError> {
-        self.acquire_within(token, 1, Some(timeout))
-    }
-
-    #[track_caller]
-    fn acquire_within(
-        &self,
-        token: &CancelToken,
-        cost: u32,
-        timeout: Option<Duration>,
-    ) -> Result<(), RateLimitError> {
-        let Single {
-            quota,
-            clock,
-            bucket,
-        } = &*self.inner;
-        check_cost(quota, cost)?;
-        token.check()?;
-        let patience = patience(token, timeout);
-        let now = clock.now();
-        let reserved = reserve(quota, &mut bucket.lock(), now, cost, patience)?;
-        let Some(reservation) = reserved else {
-            return Ok(());
-        };
-        await_time(clock, token, reservation.at)
-            .inspect_err(|_| give_back(quota, &mut bucket.lock(), &reservation))
-    }
-
-    /// Runs `operation` when it is let through.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Refused`] with the reason of [`acquire`](Self::acquire) if it did not run;
-    /// [`CallError::Failed`] with its own error if it did.
-    #[track_caller]
-    pub fn call<T, E>(
-        &self,
-        token: &CancelToken,
-        operation: impl FnOnce(&CancelToken) -> Result<T, E>,
-    ) -> Result<T, CallError<RateLimitError, E>> {
-        self.acquire(token).map_err(CallError::Refused)?;
-        operation(token).map_err(CallError::Failed)
-    }
-
-    /// What it allows.
-    #[must_use]
-    pub fn quota(&self) -> Quota {
-        self.inner.quota
-    }
-}
-
-impl fmt::Debug for RateLimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimiter")
-            .field("quota", &self.inner.quota)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A [`RateLimiter`] for each key: a client, an address, a tenant.
+/// A [`RateLimiter`](super::RateLimiter) for each key: a client, an address, a tenant.
 ///
 /// # Memory
 ///
@@ -425,7 +172,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
             .with_bucket(key, now, |bucket| take(quota, bucket, now, cost))
     }
 
-    /// Waits until one call of `key` is let through, as [`RateLimiter::acquire`] does.
+    /// Waits until one call of `key` is let through, as [`RateLimiter::acquire`](super::RateLimiter::acquire) does.
     ///
     /// # Errors
     ///
@@ -579,7 +326,7 @@ impl<K: Hash + Eq> Keyed<K> {
 
     fn insert<Q, T>(
         &self,
-        mut shard: crate::sync::MutexGuard<'_, Shard<K>>,
+        mut shard: MutexGuard<'_, Shard<K>>,
         key: &Q,
         now: Instant,
         change: impl Fn(&mut Bucket) -> Result<T, RateLimitError>,
@@ -648,125 +395,15 @@ impl<K> Clone for KeyedRateLimiter<K> {
     }
 }
 
+// A panic of a key's `Hash` or `Eq` leaves the table as it was.
+impl<K> std::panic::UnwindSafe for KeyedRateLimiter<K> {}
+impl<K> std::panic::RefUnwindSafe for KeyedRateLimiter<K> {}
+
 impl<K> fmt::Debug for KeyedRateLimiter<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedRateLimiter")
             .field("quota", &self.inner.quota)
             .field("keys", &self.keys())
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a rate limiter did not let a call through.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum RateLimitError {
-    /// Not now: the quota is used up, for so long.
-    #[non_exhaustive]
-    Limited {
-        /// When it would be let through, if nothing else came before.
-        retry_after: Duration,
-    },
-    /// It would have to wait for longer than the caller can.
-    #[non_exhaustive]
-    Deadline {
-        /// When it would be let through, if nothing else came before.
-        retry_after: Duration,
-    },
-    /// Never: it counts for more than the burst.
-    #[non_exhaustive]
-    TooLarge {
-        /// What was asked for.
-        cost: u32,
-        /// The most that can be let through at once.
-        burst: u32,
-    },
-    /// The key is not known, and there is no place for another one.
-    #[non_exhaustive]
-    TooManyKeys {
-        /// How many there are.
-        keys: usize,
-    },
-    /// The caller's token was cancelled.
-    Cancelled(Cancelled),
-}
-
-impl RateLimitError {
-    /// When it would be let through, if nothing else came before, and the quota is the reason.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Limited { retry_after } | Self::Deadline { retry_after } => Some(*retry_after),
-            _ => None,
-        }
-    }
-
-    /// Whether the quota was used up.
-    #[must_use]
-    pub fn is_limited(&self) -> bool {
-        matches!(self, Self::Limited { .. })
-    }
-
-    /// Whether the wait would have been longer than the caller can.
-    #[must_use]
-    pub fn is_deadline(&self) -> bool {
-        matches!(self, Self::Deadline { .. })
-    }
-
-    /// Whether it counts for more than can ever be let through at once.
-    #[must_use]
-    pub fn is_too_large(&self) -> bool {
-        matches!(self, Self::TooLarge { .. })
-    }
-
-    /// Whether there was no place for another key.
-    #[must_use]
-    pub fn is_too_many_keys(&self) -> bool {
-        matches!(self, Self::TooManyKeys { .. })
-    }
-
-    /// Whether the caller's token was cancelled.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled(_))
-    }
-}
-
-impl From<Cancelled> for RateLimitError {
-    fn from(cancelled: Cancelled) -> Self {
-        Self::Cancelled(cancelled)
-    }
-}
-
-impl fmt::Display for RateLimitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Limited { retry_after } => {
-                write!(f, "rate limit reached; retry after {retry_after:?}")
-            }
-            Self::Deadline { retry_after } => {
-                write!(
-                    f,
-                    "the rate limit lets it through after {retry_after:?}, which is too late"
-                )
-            }
-            Self::TooLarge { cost, burst } => {
-                write!(f, "a cost of {cost} is more than the burst of {burst}")
-            }
-            Self::TooManyKeys { keys } => {
-                write!(f, "no place for a new key beside {keys} that are in use")
-            }
-            Self::Cancelled(cancelled) => cancelled.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RateLimitError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            // The text is its own already.
-            Self::Cancelled(cancelled) => cancelled.source(),
-            _ => None,
-        }
     }
 }
