@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cleanbreak::clock::Instant;
@@ -42,7 +43,9 @@ struct Clients<'a> {
     /// As many calls at a time as they would make without a limit.
     wanted: usize,
     rng: fastrand::Rng,
-    running: Vec<(Instant, AdaptivePermit<'a>, Outcome)>,
+    /// By the time of their end; the number keeps those of one time apart.
+    running: BTreeMap<(Instant, u64), (AdaptivePermit<'a>, Outcome)>,
+    number: u64,
     /// The limits over time, of the last run.
     limits: Vec<usize>,
 }
@@ -54,7 +57,8 @@ impl<'a> Clients<'a> {
             limit,
             wanted: usize::MAX,
             rng: rng.fork(),
-            running: Vec::new(),
+            running: BTreeMap::new(),
+            number: 0,
             limits: Vec::new(),
         }
     }
@@ -73,10 +77,10 @@ impl<'a> Clients<'a> {
                     None => (server.service / 10, Outcome::Overloaded),
                 };
                 let end = self.clock.now().checked_add(latency).unwrap();
-                self.running.push((end, permit, outcome));
+                self.number += 1;
+                self.running.insert((end, self.number), (permit, outcome));
             }
-            let next = (0..self.running.len()).min_by_key(|&n| self.running[n].0);
-            let (end, permit, outcome) = self.running.swap_remove(next.unwrap());
+            let ((end, _), (permit, outcome)) = self.running.pop_first().unwrap();
             self.clock.advance_to(end);
             permit.report(outcome);
             self.limits.push(self.limit.limit());
@@ -106,10 +110,10 @@ fn the_gradient_converges_near_the_knee_from_below_and_from_above() {
             let limit = build(AdaptiveLimit::gradient().initial(initial), &clock);
             let mut clients = Clients::new(&clock, &limit, &mut rng);
             let server = Server::new(capacity, millis(50));
-            clients.run(&server, secs(60));
-            // For a minute and for many probes more: it does not creep away.
+            clients.run(&server, secs(40));
+            // Through many probes more: it does not creep away.
             for _ in 0..3 {
-                clients.run(&server, secs(60));
+                clients.run(&server, secs(20));
                 let (knee, mean) = (capacity as f64, clients.mean());
                 assert!(
                     (knee..1.2 * knee + 2.0 * knee.sqrt()).contains(&mean),
@@ -129,8 +133,8 @@ fn the_gradient_follows_a_server_that_changes() {
         let mut clients = Clients::new(&clock, &limit, &mut rng);
         for (capacity, service) in [(50, 50), (15, 50), (60, 50), (60, 150), (60, 20)] {
             let server = Server::new(capacity, millis(service));
-            clients.run(&server, secs(120));
-            clients.run(&server, secs(60));
+            clients.run(&server, secs(30));
+            clients.run(&server, secs(20));
             let (knee, mean) = (capacity as f64, clients.mean());
             assert!(
                 (0.9 * knee..1.2 * knee + 2.0 * knee.sqrt()).contains(&mean),

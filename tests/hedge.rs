@@ -11,7 +11,7 @@ use std::time::Duration;
 use cleanbreak::resilience::{Hedge, HedgeBuilder, HedgeError};
 use cleanbreak::{CancelToken, Clock, ManualClock, ThreadCache};
 use crossbeam_channel::{bounded, unbounded};
-use support::{in_time, live_named, millis, payload_of, rng, secs, threads_named, until};
+use support::{in_time, live_named, payload_of, rng, secs, threads_named, until};
 
 const NANO: Duration = Duration::from_nanos(1);
 
@@ -31,6 +31,14 @@ impl Attempts {
     fn count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
+}
+
+/// A policy that hedges after a second, and a clock of which the first attempt moves the hands:
+/// so the attempts start in their order.
+fn in_order(name: &str) -> (HedgeBuilder, ManualClock, CancelToken) {
+    let clock = Clock::manual();
+    let token = CancelToken::with_clock(&clock);
+    (after(secs(1), name), clock, token)
 }
 
 /// The operation of which every attempt waits until it is told.
@@ -121,10 +129,12 @@ fn there_are_as_many_hedges_as_allowed_each_a_delay_after_the_one_before() {
 #[test]
 fn the_first_success_wins_and_the_loser_is_told_and_joined() {
     in_time(|| {
-        let hedge = after(millis(1), "he wins").build();
+        let (hedge, clock, token) = in_order("he wins");
+        let hedge = hedge.build();
         let (attempts, told) = (Attempts::default(), Mutex::new(None));
-        let call = hedge.call(&CancelToken::new(), |token| match attempts.next() {
+        let call = hedge.call(&token, |token| match attempts.next() {
             0 => {
+                clock.advance(secs(1));
                 let words = waits(token);
                 // It has ended before the call returns.
                 *told.lock().unwrap() = words.clone().err();
@@ -144,11 +154,13 @@ fn the_first_success_wins_and_the_loser_is_told_and_joined() {
 #[test]
 fn the_first_attempt_may_win_after_all() {
     in_time(|| {
-        let hedge = after(millis(1), "he after all").build();
+        let (hedge, clock, token) = in_order("he after all");
+        let hedge = hedge.build();
         let attempts = Attempts::default();
         let (second, second_runs) = bounded(1);
-        let call = hedge.call(&CancelToken::new(), |token| match attempts.next() {
+        let call = hedge.call(&token, |token| match attempts.next() {
             0 => {
+                clock.advance(secs(1));
                 second_runs.recv().unwrap();
                 Ok("the first")
             }
@@ -176,12 +188,14 @@ fn a_failure_alone_ends_the_call_and_one_beside_another_attempt_does_not() {
         assert_eq!(error.into_errors(), ["attempt 0 failed"]);
 
         for second_succeeds in [true, false] {
-            let hedge = after(millis(1), "he fails").build();
+            let (hedge, clock, token) = in_order("he fails");
+            let hedge = hedge.build();
             let attempts = Attempts::default();
             let (fail, failed) = bounded(1);
             let (second, second_runs) = bounded(1);
-            let call = hedge.call(&CancelToken::new(), |_| match attempts.next() {
+            let call = hedge.call(&token, |_| match attempts.next() {
                 0 => {
+                    clock.advance(secs(1));
                     second_runs.recv().unwrap();
                     fail.send(()).unwrap();
                     Err("the first")
@@ -363,12 +377,15 @@ fn settings_that_make_no_sense_are_refused_with_a_message() {
 fn warm_threads_serve_and_go_with_their_cache() {
     in_time(|| {
         let cache = ThreadCache::new();
-        let hedge = after(millis(1), "he cached").budget(100, 100);
-        let hedge = hedge.cache(&cache).build();
+        let (hedge, clock, token) = in_order("he cached");
+        let hedge = hedge.budget(100, 100).cache(&cache).build();
         for _ in 0..20 {
             let attempts = Attempts::default();
-            let call = hedge.call(&CancelToken::new(), |token| match attempts.next() {
-                0 => waits(token).map(|()| 0),
+            let call = hedge.call(&token, |token| match attempts.next() {
+                0 => {
+                    clock.advance(secs(1));
+                    waits(token).map(|()| 0)
+                }
                 n => Ok(n),
             });
             assert_eq!(call.unwrap(), 1);

@@ -50,10 +50,11 @@ use crate::threads::ThreadError;
 ///     _ => Ok("quick"),
 /// };
 /// let hedge = Hedge::after(Duration::from_millis(5)).build();
-/// assert_eq!(hedge.call(&CancelToken::new(), read).unwrap(), "quick");
+/// assert_eq!(hedge.call(&CancelToken::new(), read).unwrap(), "quick"); // not in an hour
 /// assert_eq!(hedge.stats().hedges, 1);
 ///
-/// let failed = hedge.call(&CancelToken::new(), |_| Err::<(), _>("refused"));
+/// let patient = Hedge::after(Duration::from_secs(3600)).build();
+/// let failed = patient.call(&CancelToken::new(), |_| Err::<(), _>("refused"));
 /// assert_eq!(failed.unwrap_err().into_errors(), ["refused"]); // at once
 /// ```
 #[derive(Clone)]

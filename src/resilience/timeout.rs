@@ -42,11 +42,12 @@ use crate::threads::ThreadError;
 /// use cleanbreak::resilience::Timeout;
 ///
 /// let service = CancelToken::new();
-/// let timeout = Timeout::new(Duration::from_millis(5)).keep_timer(&Clock::system()).unwrap();
+/// let timeout = Timeout::new(Duration::from_secs(60)).keep_timer(&Clock::system()).unwrap();
 /// let quick = timeout.call(&service, |token| Ok::<_, std::io::Error>(token.remaining()));
-/// assert!(quick.unwrap().unwrap() <= Duration::from_millis(5)); // for a socket, say
+/// assert!(quick.unwrap().unwrap() <= Duration::from_secs(60)); // for a socket, say
 ///
-/// let slow = timeout.call(&service, |token| token.sleep(Duration::from_secs(3600)));
+/// let short = Timeout::new(Duration::from_millis(5));
+/// let slow = short.call(&service, |token| token.sleep(Duration::from_secs(3600)));
 /// assert!(slow.unwrap_err().is_timeout()); // in 5 ms, not in an hour
 ///
 /// let failed = timeout.call(&service, |_| Err::<(), _>("refused")).unwrap_err();
