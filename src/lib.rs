@@ -47,16 +47,20 @@
 //!
 //! | module | what it is about |
 //! |---|---|
+//! | `observe` | facts about all parts, as metrics (feature `metrics`) |
 //! | [`threads`] | who is alive: name, spawn site, what it waits on |
+//! | [`backoff`] | how long to wait before trying again |
 //! | [`clock`] | what time it is, by the system or by hand in tests; one timer thread |
 //! | [`cancel`] | being told to stop: tokens, kinds, causes, hooks |
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | [`resilience`] | when the other side is slow, or fails: bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
+//! | [`leak`] | threads that did not come home, for tests |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -66,7 +70,14 @@ mod contain;
 
 mod sync;
 
+#[cfg(feature = "metrics")]
+pub mod observe;
+#[cfg(not(feature = "metrics"))]
+mod observe;
+
 pub mod threads;
+
+pub mod backoff;
 
 pub mod clock;
 
@@ -78,6 +89,8 @@ pub mod channel;
 
 pub mod ticker;
 
+pub mod probe;
+
 pub mod group;
 
 pub mod pool;
@@ -87,11 +100,14 @@ pub mod resilience;
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;
 
+pub mod leak;
+
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use probe::Probe;
 pub use resilience::{
     Abandoner, AdaptiveLimit, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter, Timeout,
 };

@@ -23,10 +23,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::iterator::{self, Signals};
 
 use super::set::SignalSet;
-use super::{Interrupt, InterruptError, handler};
+use super::{Interrupt, InterruptError, handler, signal_name};
 use crate::cancel::{CancelToken, Cause};
+use crate::observe;
 use crate::sync::plain::Mutex;
-use crate::threads::{self, Handle, Spec};
+use crate::threads::{self, Handle, Origin, Spec};
 
 const NAME: &str = "cleanbreak signals";
 
@@ -175,6 +176,8 @@ impl Server {
     fn start(generation: u64, site: &'static Location<'static>) -> Result<Self, InterruptError> {
         let incoming = Signals::new([0_i32; 0]).map_err(InterruptError::Pipe)?;
         let signals = incoming.handle();
+        // Whoever subscribes first, it serves them all.
+        let _inside = Origin::nobody().enter();
         let thread = threads::spawn(Spec::new(NAME, site), move || serve(incoming, generation))?;
         Ok(Self { thread, signals })
     }
@@ -207,11 +210,13 @@ fn pass_on(signal: i32, generation: u64) {
     if hub.generation != generation {
         return;
     }
-    let tokens = match handler::take(signal) {
+    let count = handler::take(signal);
+    let tokens = match count {
         0 => Vec::new(),
         count => hub.deliver(signal, count),
     };
     drop(hub);
+    observe::interrupts(signal, signal_name(signal), count);
     for token in tokens {
         token.cancel_with(Cause::signal(signal));
     }
