@@ -5,9 +5,8 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -43,8 +42,9 @@ const FEW: usize = 64;
 ///
 /// # Performance
 ///
-/// A clock reading, two hashes and a lock that is shared by a 32nd of the keys; an allocation when a
-/// key is new. Some 100 ns.
+/// A clock reading, two hashes of the key and a lock that is shared by a 32nd of the keys; an
+/// allocation when a key is new. `governor`, which hashes once and has an atomic for each key, is
+/// quicker.
 ///
 /// # Examples
 ///
@@ -79,7 +79,6 @@ struct Keyed<K> {
     keys: AtomicUsize,
     /// When a full table may be looked through again.
     next_sweep: AtomicU64,
-    hasher: RandomState,
     shards: Box<[Mutex<Shard<K>>]>,
 }
 
@@ -103,7 +102,6 @@ impl<K> KeyedRateLimiter<K> {
             most,
             keys: AtomicUsize::new(0),
             next_sweep: AtomicU64::new(0),
-            hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
         });
         Self { inner }
@@ -284,8 +282,10 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
 
 impl<K: Hash + Eq> Keyed<K> {
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &Mutex<Shard<K>> {
-        let hash = self.hasher.hash_one(key);
-        &self.shards[(hash % SHARDS as u64) as usize]
+        let mut hasher = Fnv::default();
+        key.hash(&mut hasher);
+        // The higher bits are the better mixed ones.
+        &self.shards[(hasher.finish() >> 32) as usize % SHARDS]
     }
 
     /// Changes the bucket of `key`. A key that is new, and refused, leaves nothing.
@@ -374,6 +374,28 @@ impl<K: Hash + Eq> Keyed<K> {
             self.next_sweep.store(now.as_nanos(), Ordering::Relaxed);
         }
         count
+    }
+}
+
+/// FNV-1a, to choose a shard: quicker than the table's own hash, which withstands made-up keys. Who
+/// makes them up for one shard gets a crowded lock, and no more.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub use keyed::KeyedRateLimiter;
 ///
 /// # Performance
 ///
-/// A clock reading and an uncontended lock, no allocation: some 50 ns.
+/// A clock reading and a short lock, no allocation; `governor`, with an atomic in place of the lock,
+/// takes two thirds of the time, and half where eight threads meet.
 ///
 /// # Examples
 ///
