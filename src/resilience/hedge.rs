@@ -33,8 +33,8 @@ use crate::threads::ThreadError;
 /// # Performance
 ///
 /// The attempts run on threads, so that the caller can watch them: a call starts and joins one, some
-/// 30–100 µs, or borrows a warm one from a [`ThreadCache`](crate::ThreadCache) for some 5–10 µs. For
-/// operations that take milliseconds.
+/// 30–100 µs, or borrows a warm one from a [`ThreadCache`](crate::ThreadCache), which costs two
+/// context switches. For operations that take milliseconds.
 ///
 /// # Examples
 ///
