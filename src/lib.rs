@@ -56,6 +56,7 @@
 //! | [`ticker`] | ticks on a grid |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
+//! | [`supervise`] | loops that are restarted when they fail, started and stopped in order |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
@@ -84,6 +85,8 @@ pub mod group;
 
 pub mod pool;
 
+pub mod supervise;
+
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;
 
@@ -92,6 +95,7 @@ pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// The README's example is compiled and run with the others.
