@@ -49,8 +49,9 @@ use crate::threads::{self, Spec};
 ///     .unwrap();
 /// assert_eq!(restarts.recv().unwrap(), "failed: not yet");
 /// assert_eq!(restarts.recv().unwrap(), "failed: not yet");
+///
 /// let report = supervisor.shutdown();
-/// assert_eq!(report.check().is_ok(), true);
+/// assert!(report.check().is_ok());
 /// ```
 #[derive(Clone)]
 #[must_use = "a builder does nothing until the supervisor is started"]

@@ -13,8 +13,8 @@ use crate::threads::ThreadError;
 /// The children that had been started have been stopped, in reverse order, and their threads
 /// joined. If any is [stuck](Report::stuck), it and the supervisor's thread end by themselves later.
 pub struct StartError {
-    kind: StartErrorKind,
-    report: Option<Report>,
+    kind: Box<StartErrorKind>,
+    report: Option<Box<Report>>,
 }
 
 /// Why a supervisor was not started.
@@ -40,8 +40,10 @@ pub enum StartErrorKind {
 
 impl StartError {
     pub(super) fn new(kind: StartErrorKind) -> Self {
-        let report = None;
-        Self { kind, report }
+        Self {
+            kind: Box::new(kind),
+            report: None,
+        }
     }
 
     /// From the report of a supervisor that stopped before it had started.
@@ -55,8 +57,10 @@ impl StartError {
             },
             None => unreachable!("what stopped had a reason"),
         };
-        let report = Some(report);
-        Self { kind, report }
+        Self {
+            kind: Box::new(kind),
+            report: Some(Box::new(report)),
+        }
     }
 
     /// The reason.
@@ -68,13 +72,13 @@ impl StartError {
     /// What became of the children, if any was to be started.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
-        self.report.as_ref()
+        self.report.as_deref()
     }
 
     /// Whether the token was cancelled meanwhile.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.kind, StartErrorKind::Cancelled(_))
+        matches!(*self.kind, StartErrorKind::Cancelled(_))
     }
 }
 
@@ -88,7 +92,7 @@ impl fmt::Debug for StartError {
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match &*self.kind {
             StartErrorKind::DuplicateName(name) => {
                 write!(f, "two children have the name \"{name}\"")
             }
@@ -104,7 +108,7 @@ impl fmt::Display for StartError {
             }
             StartErrorKind::GaveUp(gave_up) => gave_up.fmt(f),
         }?;
-        let stuck = self.report.iter().flat_map(Report::stuck);
+        let stuck = self.report.iter().flat_map(|report| report.stuck());
         stuck
             .into_iter()
             .try_for_each(|child| write!(f, "; {child}"))
@@ -130,8 +134,8 @@ pub enum ChildErrorKind {
     Stuck(Box<ChildInfo>),
     /// The supervisor stops, or has ended.
     Closed,
-    /// The call came from the supervisor's own thread, such as an event callback, which would have
-    /// waited for itself. Nothing was done.
+    /// The call came from the child itself, or from the supervisor's thread, such as an event
+    /// callback: it would have waited for itself. Nothing was done.
     OwnThread,
 }
 
@@ -144,7 +148,7 @@ impl fmt::Display for ChildErrorKind {
             Self::Interrupted => f.write_str("it was stopped before it was ready"),
             Self::Stuck(child) => child.fmt(f),
             Self::Closed => f.write_str("the supervisor stops, or has ended"),
-            Self::OwnThread => f.write_str("the supervisor's thread cannot wait for itself"),
+            Self::OwnThread => f.write_str("the call would wait for itself"),
         }
     }
 }
@@ -194,7 +198,7 @@ impl std::error::Error for ChildError {}
 #[derive(Clone, Debug)]
 pub struct AddError {
     pub(super) kind: ChildErrorKind,
-    pub(super) spec: ChildSpec,
+    pub(super) spec: Box<ChildSpec>,
 }
 
 impl AddError {
@@ -206,7 +210,7 @@ impl AddError {
 
     /// The child, to add again.
     pub fn into_inner(self) -> ChildSpec {
-        self.spec
+        *self.spec
     }
 }
 

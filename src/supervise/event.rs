@@ -62,8 +62,9 @@ impl fmt::Display for Event {
                 write!(f, "\"{child}\" started again, restart {restarts}")
             }
             Self::Ready { child } => write!(f, "\"{child}\" is ready"),
-            Self::Ended { child, end } => write!(f, "\"{child}\" ended: {end}"),
+            Self::Ended { child, end } => write!(f, "\"{child}\" ended: {}", end.words()),
             Self::Restarting { child, end, after } => {
+                let end = end.words();
                 write!(f, "\"{child}\" {end}; it is restarted after {after:.1?}")
             }
             Self::Stuck { child } => child.fmt(f),

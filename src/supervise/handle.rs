@@ -29,7 +29,6 @@ use crate::threads;
 /// # Examples
 ///
 /// ```
-/// use std::sync::atomic::{AtomicBool, Ordering};
 /// use cleanbreak::supervise::{ChildEnd, ChildSpec, ChildState, Supervisor};
 /// use cleanbreak::CancelToken;
 ///
@@ -186,9 +185,8 @@ impl Supervisor {
             Some(Role::Manager) => Err(ChildErrorKind::OwnThread),
             _ => self.send(|reply| Message::Add(child.clone(), reply)),
         };
-        added
-            .map(drop)
-            .map_err(|kind| AddError { kind, spec: child })
+        let spec = Box::new(child);
+        added.map(drop).map_err(|kind| AddError { kind, spec })
     }
 
     /// Stops a child, and returns how it ended. It stays in the list, and is not started again but

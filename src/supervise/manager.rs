@@ -41,11 +41,24 @@ pub(super) struct Manager {
     started: Option<Sender<bool>>,
 }
 
-/// Who waits for a child to be ready, or to have ended.
+/// Who waits for a child.
 struct Waiter {
     id: ChildId,
-    for_start: bool,
+    until: Until,
     reply: Reply,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Ready,
+    Ended,
+    Removed,
+}
+
+impl Waiter {
+    fn is_for(&self, id: ChildId, until: Until) -> bool {
+        self.id == id && self.until == until
+    }
 }
 
 impl Manager {
@@ -162,7 +175,7 @@ impl Manager {
         let id = self.add_child(phase, stop_timeout, spec, Attempt::Added);
         self.waiters.push(Waiter {
             id,
-            for_start: true,
+            until: Until::Ready,
             reply,
         });
     }
@@ -172,17 +185,21 @@ impl Manager {
             reply.send(Err(ChildErrorKind::Unknown)).ok();
             return;
         };
-        let now = self.shared.now();
-        let for_start = matches!(ask, Ask::Restart);
-        let waiter = Waiter {
-            id,
-            for_start,
-            reply,
-        };
+        if matches!(ask, Ask::Restart) && self.plan.is_leaving(id) {
+            reply.send(Err(ChildErrorKind::Unknown)).ok();
+            return;
+        }
         // Who waits for its start already is answered before this one waits.
         self.plan.interrupt(id);
+        self.show();
         self.do_actions();
-        self.waiters.push(waiter);
+        let until = match ask {
+            Ask::Restart => Until::Ready,
+            Ask::Stop => Until::Ended,
+            Ask::Remove => Until::Removed,
+        };
+        self.waiters.push(Waiter { id, until, reply });
+        let now = self.shared.now();
         match ask {
             Ask::Restart => self.plan.restart(id, now),
             Ask::Stop => self.plan.stop(id, now),
@@ -271,7 +288,12 @@ impl Manager {
         let child = spec.name.to_string();
         let event = match note {
             Note::Ready => Event::Ready { child },
-            Note::Ended(end) => Event::Ended { child, end },
+            Note::Ended(end) => {
+                // Now, as another call may have it started again at once.
+                let answer = Ok(Some(end.clone()));
+                self.reply_to(|waiter| waiter.is_for(id, Until::Ended), &answer);
+                Event::Ended { child, end }
+            }
             Note::Restarting { end, after } => Event::Restarting { child, end, after },
             Note::Stuck => match self.shared.info(id) {
                 Some(child) => Event::Stuck { child },
@@ -289,7 +311,7 @@ impl Manager {
             Err(Unready::Closed) => Err(ChildErrorKind::Closed),
             Err(Unready::Stuck) => Err(self.stuck(id)),
         };
-        self.reply_to(|waiter| waiter.for_start && waiter.id == id, &answer);
+        self.reply_to(|waiter| waiter.is_for(id, Until::Ready), &answer);
     }
 
     fn stuck(&self, id: ChildId) -> ChildErrorKind {
@@ -309,9 +331,12 @@ impl Manager {
         }
     }
 
-    /// Answers those who wait for an end that has come, or is late.
+    /// Answers those who wait for the end of what did not run, or is late.
     fn answer_stopped(&mut self) {
-        let waited_for = self.waiters.iter().filter(|waiter| !waiter.for_start);
+        let waited_for = self
+            .waiters
+            .iter()
+            .filter(|waiter| waiter.until != Until::Ready);
         let ids: Vec<_> = waited_for.map(|waiter| waiter.id).collect();
         for id in ids {
             let Some(child) = self.plan.get(id).filter(|child| child.is_settled()) else {
@@ -321,7 +346,8 @@ impl Manager {
                 Some(_) => Err(self.stuck(id)),
                 None => Ok(child.last_end().cloned()),
             };
-            self.reply_to(|waiter| waiter.id == id && !waiter.for_start, &answer);
+            let waits = |waiter: &Waiter| waiter.id == id && waiter.until != Until::Ready;
+            self.reply_to(waits, &answer);
         }
     }
 

@@ -53,8 +53,7 @@
 //! parent restarts it, whole.
 //!
 //! ```
-//! use std::time::Duration;
-//! use cleanbreak::supervise::{ChildEnd, ChildSpec, ChildState, Strategy, Supervisor};
+//! use cleanbreak::supervise::{ChildEnd, ChildSpec, ChildState, Supervisor};
 //! use cleanbreak::CancelToken;
 //!
 //! let market = ChildSpec::new("market", |cx| {

@@ -335,6 +335,12 @@ impl Plan {
         found.map(|(id, _)| *id)
     }
 
+    /// Whether it is forgotten when it ends.
+    pub(super) fn is_leaving(&self, id: ChildId) -> bool {
+        let child = self.children.get(&id);
+        child.is_some_and(|child| child.then == Some(Then::Forget))
+    }
+
     /// Whether any child runs, late or not.
     pub(super) fn is_anyone_alive(&self) -> bool {
         self.children.values().any(Child::is_alive)
