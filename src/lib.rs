@@ -47,6 +47,7 @@
 //!
 //! | module | what it is about |
 //! |---|---|
+//! | `observe` | facts about all parts, as metrics (feature `metrics`) |
 //! | [`threads`] | who is alive: name, spawn site, what it waits on |
 //! | [`backoff`] | how long to wait before trying again |
 //! | [`clock`] | what time it is, by the system or by hand in tests; one timer thread |
@@ -54,6 +55,7 @@
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | [`supervise`] | loops that are restarted when they fail, started and stopped in order |
@@ -66,6 +68,11 @@
 mod contain;
 
 mod sync;
+
+#[cfg(feature = "metrics")]
+pub mod observe;
+#[cfg(not(feature = "metrics"))]
+mod observe;
 
 pub mod threads;
 
@@ -81,6 +88,8 @@ pub mod channel;
 
 pub mod ticker;
 
+pub mod probe;
+
 pub mod group;
 
 pub mod pool;
@@ -95,6 +104,7 @@ pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use probe::Probe;
 pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};
 

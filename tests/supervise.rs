@@ -736,7 +736,7 @@ fn destructors_that_panic_cost_nothing_but_themselves() {
     in_time(|| {
         let captured = Bomb;
         let child = ChildSpec::new("a", move |cx| -> anyhow::Result<Bomb> {
-            let _ = &captured;
+            let _captured = &captured;
             match cx.restarts() {
                 0 => cx.ready(),
                 1 => Err(Bad(Arc::new(Bomb)))?,
@@ -752,8 +752,16 @@ fn destructors_that_panic_cost_nothing_but_themselves() {
             bail!("again")
         });
         let builder = Supervisor::builder().backoff(Backoff::constant(Duration::ZERO));
-        let builder = builder.on_event(|_| {});
-        let supervisor = builder.child(child).start(&CancelToken::new()).unwrap();
+        let heard = Bomb;
+        let builder = builder.on_event(move |_| assert!(std::mem::size_of_val(&heard) == 0));
+        let bomb = Bomb;
+        let backoff = Backoff::custom(move |_| {
+            let _captured = &bomb;
+            Duration::ZERO
+        });
+        let builder = builder.child(child.backoff(backoff));
+        let supervisor = builder.start(&CancelToken::new()).unwrap();
+        drop(builder);
         until(|| {
             let info = state_of(&supervisor, "a");
             info.restarts == 5 && matches!(info.state, ChildState::Running)
@@ -862,6 +870,23 @@ fn no_children_are_supervised_until_the_end() {
             other => panic!("{other:?}"),
         }
     });
+}
+
+#[test]
+fn the_public_types_cross_threads() {
+    fn pinned<T: Send + Sync>() {}
+    fn unwinds<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    unwinds::<Supervisor>();
+    pinned::<Supervisor>();
+    pinned::<SupervisorBuilder>();
+    pinned::<ChildSpec>();
+    pinned::<Context>();
+    pinned::<Event>();
+    pinned::<ChildEnd>();
+    pinned::<cleanbreak::supervise::Report>();
+    pinned::<cleanbreak::supervise::StartError>();
+    pinned::<cleanbreak::supervise::AddError>();
+    pinned::<cleanbreak::supervise::ChildError>();
 }
 
 #[test]

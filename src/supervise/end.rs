@@ -107,7 +107,21 @@ impl fmt::Display for ChildEnd {
 
 /// A value of the user's that may go away on the supervisor's thread, where its destructor must not
 /// get a panic out.
-struct Contained<T>(Option<T>);
+pub(super) struct Contained<T>(Option<T>);
+
+impl<T> Contained<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for Contained<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("taken by the drop alone")
+    }
+}
 
 impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
@@ -124,7 +138,7 @@ pub struct Failure(Arc<Contained<anyhow::Error>>);
 
 impl Failure {
     pub(super) fn new(error: anyhow::Error) -> Self {
-        Self(Arc::new(Contained(Some(error))))
+        Self(Arc::new(Contained::new(error)))
     }
 }
 
@@ -132,7 +146,7 @@ impl Deref for Failure {
     type Target = anyhow::Error;
 
     fn deref(&self) -> &anyhow::Error {
-        self.0.0.as_ref().expect("taken by the drop alone")
+        &self.0
     }
 }
 

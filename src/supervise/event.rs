@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use super::end::ChildEnd;
+use super::end::{ChildEnd, Contained};
 use super::report::{ChildInfo, GaveUp, Report};
 use crate::contain::contain;
 use crate::sync::Arc;
@@ -76,16 +76,18 @@ impl fmt::Display for Event {
 
 /// Who is told.
 #[derive(Clone)]
-pub(super) struct Listener(Arc<dyn Fn(&Event) + Send + Sync>);
+pub(super) struct Listener(Arc<Contained<Box<Listening>>>);
+
+type Listening = dyn Fn(&Event) + Send + Sync;
 
 impl Listener {
     pub(super) fn new(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(listener))
+        Self(Arc::new(Contained::new(Box::new(listener))))
     }
 
     /// Called with no lock held; a panic ends here.
     pub(super) fn tell(&self, event: &Event) {
-        contain(|| (self.0)(event));
+        contain(|| (**self.0)(event));
     }
 }
 

@@ -285,6 +285,10 @@ impl Shared {
     }
 }
 
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Supervisor {}
+impl std::panic::RefUnwindSafe for Supervisor {}
+
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.stop("dropped");

@@ -132,6 +132,8 @@ impl Manager {
         }
         // Also those that were late.
         self.clean_up();
+        // What a custom backoff captured.
+        drop_contained((self.plan, self.defaults));
     }
 
     fn hear(&mut self, message: Message) {

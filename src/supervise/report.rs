@@ -195,7 +195,7 @@ pub struct Report {
     pub reason: Option<StopReason>,
     /// The children, in the order of their start.
     pub children: Vec<ChildInfo>,
-    /// The phases that have been stopped, in the order of that. Phases without children are left
+    /// The phases that have been stopped, in the order of that. Those in which nothing ran are left
     /// out.
     pub phases: Vec<PhaseReport>,
 }

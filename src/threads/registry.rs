@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::observe;
 use crate::sync::{Arc, Mutex};
 
 static REGISTRY: LazyLock<Mutex<BTreeMap<u64, Arc<Record>>>> = LazyLock::new(Mutex::default);
@@ -277,7 +278,11 @@ pub fn waiting_on(on: &'static str) -> WaitGuard {
         let since = now();
         record.set_wait(Some(WaitInfo { on, at, since }))
     });
-    WaitGuard { record, before }
+    WaitGuard {
+        record,
+        before,
+        _fact: observe::Wait::begin(on),
+    }
 }
 
 /// Ends what [`waiting_on`] began when it is dropped.
@@ -286,6 +291,8 @@ pub fn waiting_on(on: &'static str) -> WaitGuard {
 pub struct WaitGuard {
     record: Option<Arc<Record>>,
     before: Option<WaitInfo>,
+    /// Also on threads that are not listed.
+    _fact: observe::Wait,
 }
 
 impl Drop for WaitGuard {

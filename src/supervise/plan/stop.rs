@@ -6,6 +6,7 @@ use super::{
     Action, Attempt, Child, ChildId, Mode, Note, PhaseId, Plan, State, Then, Unready, Why,
 };
 use crate::clock::Instant;
+use crate::contain::drop_contained;
 use crate::supervise::end::ChildEnd;
 use crate::supervise::report::{PhaseReport, StopReason};
 use crate::supervise::spec::Restart;
@@ -104,6 +105,8 @@ impl Plan {
             self.phases.remove(&child.phase);
         }
         self.actions.push_back(Action::Forget(id, child.end));
+        // A custom backoff may hold values of the user's.
+        drop_contained(child.rules);
     }
 
     /// Tells a run to stop, if it has not been.
