@@ -80,6 +80,19 @@ impl ChildEnd {
         }
     }
 
+    /// As a label.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Returned => "returned",
+            Self::Cancelled(_) => "cancelled",
+            Self::Failed(_) => "failed",
+            Self::Panicked(_) => "panicked",
+            Self::NotReady(_) => "not_ready",
+            Self::NotStarted(_) => "not_started",
+            Self::NeverRan => "never_ran",
+        }
+    }
+
     /// In words. `Display` of an error is the user's code, and may panic.
     pub(super) fn words(&self) -> String {
         let words = contain(|| self.to_string());

@@ -17,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::cancel::{CancelKind, Cancelled, Cause};
 use crate::contain::drop_contained;
 use crate::group::Roster;
+use crate::observe;
 use crate::sync::Arc;
 use crate::threads;
 
@@ -287,16 +288,21 @@ impl Manager {
         let Some(spec) = self.specs.get(&id) else {
             return;
         };
-        let child = spec.name.to_string();
+        let (supervisor, name) = (&self.shared.name, &spec.name);
+        let child = name.to_string();
         let event = match note {
             Note::Ready => Event::Ready { child },
             Note::Ended(end) => {
+                observe::supervised_run(supervisor, name, || end.label());
                 // Now, as another call may have it started again at once.
                 let answer = Ok(Some(end.clone()));
                 self.reply_to(|waiter| waiter.is_for(id, Until::Ended), &answer);
                 Event::Ended { child, end }
             }
-            Note::Restarting { end, after } => Event::Restarting { child, end, after },
+            Note::Restarting { end, after } => {
+                observe::supervised_restart(supervisor, name);
+                Event::Restarting { child, end, after }
+            }
             Note::Stuck => match self.shared.info(id) {
                 Some(child) => Event::Stuck { child },
                 None => return,
@@ -375,6 +381,7 @@ impl Manager {
             _ => return,
         };
         if let Some(StopReason::GaveUp(gave_up)) = self.plan.reason() {
+            observe::supervisor_gave_up(&self.shared.name);
             self.shared.tell(&Event::GaveUp(gave_up.clone()));
         }
         self.shared.token.cancel_with(cause);

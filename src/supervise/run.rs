@@ -66,7 +66,10 @@ fn serve(shared: &Shared, body: Arc<Body>, context: Context, slot: &Slot, id: Ru
     if let Some(record) = current_record() {
         slot.set(record).ok();
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| body(&context)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let _span = shared.span.enter();
+        body(&context)
+    }));
     let cancelled = context.token.cancelled();
     let (was_cancelled, at) = (cancelled.is_some(), shared.now());
     let end = ChildEnd::new(outcome, cancelled);

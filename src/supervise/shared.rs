@@ -20,6 +20,7 @@ use super::report::{ChildInfo, ChildState, PhaseReport, Report, StopReason};
 use super::spec::ChildSpec;
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
+use crate::observe::SpanContext;
 use crate::sync::{Arc, GateReceiver, GateSender, Mutex, gate};
 use crate::threads::{Handle, Record};
 
@@ -61,6 +62,8 @@ pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) token: CancelToken,
     pub(super) inbox: Sender<Message>,
+    /// In which it was started.
+    pub(super) span: SpanContext,
     listener: Listener,
     board: Mutex<Board>,
     /// Dropped when all phases have been stopped.
@@ -115,6 +118,7 @@ impl Shared {
             name,
             token,
             inbox,
+            span: SpanContext::here(),
             listener,
             board: Mutex::default(),
             gate: Mutex::new(Some(open)),
