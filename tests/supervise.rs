@@ -18,9 +18,9 @@ use cleanbreak::supervise::{
     ChildEnd, ChildErrorKind, ChildInfo, ChildState, Context, Event, Restart, StartErrorKind,
     StopReason, Strategy, SupervisorBuilder,
 };
-use cleanbreak::{CancelKind, CancelToken, ChildSpec, Clock, ManualClock, Supervisor};
+use cleanbreak::{CancelKind, CancelToken, ChildSpec, Clock, ManualClock, Supervisor, scope};
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
-use support::{in_time, live_named, secs, until};
+use support::{in_time, live_named, secs, until, until_waiting};
 
 /// A supervisor whose events come on a channel, in words. Constant delays of ten seconds.
 fn builder() -> (SupervisorBuilder, Receiver<String>) {
@@ -588,6 +588,43 @@ fn two_calls_about_one_child_are_both_answered() {
             assert!(remove.join().unwrap().unwrap().is_cancelled());
         });
         assert!(supervisor.children().is_empty());
+    });
+}
+
+#[test]
+fn two_calls_that_are_heard_at_once_are_both_answered() {
+    in_time(|| {
+        let (entered, has_entered) = bounded(1);
+        let (release, held) = bounded::<()>(0);
+        let (a, orders) = obedient("a");
+        let supervisor = Supervisor::builder()
+            .backoff(Backoff::constant(secs(3600)))
+            .on_event(move |event| match event {
+                Event::Started { child, .. } if child == "b" => {
+                    entered.send(()).unwrap();
+                    held.recv().unwrap_err();
+                }
+                _ => {}
+            })
+            .child(a)
+            .start(&CancelToken::new())
+            .unwrap();
+        orders.send("fail").unwrap();
+        until(|| matches!(state_of(&supervisor, "a").state, ChildState::BackingOff(_)));
+        let answers = scope(&CancelToken::new(), |group| {
+            group.spawn_named("hh add", |_| Ok(supervisor.add(stay("b"))?))?;
+            has_entered.recv()?; // the supervisor's thread is held up
+            let stop = group.spawn_named("hh stop", |_| Ok(supervisor.stop_child("a")?))?;
+            until_waiting("hh stop");
+            let restart =
+                group.spawn_named("hh restart", |_| Ok(supervisor.restart_child("a")?))?;
+            until_waiting("hh restart");
+            drop(release);
+            restart.join()?;
+            Ok(stop.join()?)
+        });
+        assert_eq!(answers.unwrap().to_string(), "failed: disk full");
+        assert_eq!(state_of(&supervisor, "a").restarts, 1);
     });
 }
 

@@ -531,14 +531,15 @@ fn a_storm_of_failures_and_calls_leaves_nothing_behind() {
         ];
         let policies = [Restart::Permanent, Restart::Transient, Restart::Temporary];
         for round in 0..30 {
-            let runs = Arc::new(AtomicUsize::new(0));
+            let (runs, overlaps) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let child = |n: usize, mut rng: fastrand::Rng| {
-                let (runs, runs_now) = (runs.clone(), Arc::new(AtomicBool::new(false)));
+                let (runs, overlaps) = (runs.clone(), overlaps.clone());
+                let runs_now = Arc::new(AtomicUsize::new(0));
                 let seed = rng.u64(..);
                 ChildSpec::new(&format!("st {n}"), move |cx| {
-                    assert!(!runs_now.swap(true, Ordering::SeqCst), "two runs at once");
-                    let _guard = scopeguard::guard(runs_now.clone(), |now| {
-                        now.store(false, Ordering::SeqCst);
+                    overlaps.fetch_add(runs_now.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+                    let _one_less = scopeguard::guard(runs_now.clone(), |now| {
+                        now.fetch_sub(1, Ordering::SeqCst);
                     });
                     runs.fetch_add(1, Ordering::SeqCst);
                     let mut rng = fastrand::Rng::with_seed(seed ^ cx.restarts());
@@ -566,11 +567,7 @@ fn a_storm_of_failures_and_calls_leaves_nothing_behind() {
                 .strategy(strategies[round % 3])
                 .intensity(usize::MAX, secs(1))
                 .backoff(Backoff::constant(Duration::from_micros(seeds.u64(0..200))))
-                .on_event(|event| {
-                    if let Event::Ended { end, .. } = event {
-                        assert!(!end.to_string().contains("two runs"), "{end}");
-                    }
-                });
+                .on_event(|_| {});
             for n in 0..CHILDREN {
                 builder = builder.child(child(n, seeds.fork()));
             }
@@ -600,11 +597,7 @@ fn a_storm_of_failures_and_calls_leaves_nothing_behind() {
                 .iter()
                 .all(|child| child.state.end().is_some());
             assert!(ended && report.stuck().count() == 0, "{report}");
-            let overlap = report
-                .children
-                .iter()
-                .any(|child| child.to_string().contains("two runs"));
-            assert!(!overlap, "{report}");
+            assert_eq!(overlaps.load(Ordering::SeqCst), 0);
             assert!(runs.load(Ordering::SeqCst) >= CHILDREN);
             assert_eq!(
                 threads::live()

@@ -249,11 +249,11 @@ impl Supervisor {
         message: impl FnOnce(Reply) -> Message,
     ) -> Result<Option<ChildEnd>, ChildErrorKind> {
         let (reply, answer) = bounded(1);
-        let _wait = threads::waiting_on("hear from a supervisor");
-        let closed = |_| ChildErrorKind::Closed;
-        // What it carried is dropped here, or was by who did not answer.
         let sent = self.shared.inbox.send(message(reply));
         sent.map_err(|_| ChildErrorKind::Closed)?;
+        let _wait = threads::waiting_on("hear from a supervisor");
+        // Who stops drops the reply.
+        let closed = |_| ChildErrorKind::Closed;
         answer.recv().map_err(closed)?
     }
 

@@ -192,10 +192,11 @@ impl Manager {
             reply.send(Err(ChildErrorKind::Unknown)).ok();
             return;
         }
-        // Who waits for its start already is answered before this one waits.
+        // Who waits for its start, or has waited for its end, is answered before it changes again.
         self.plan.interrupt(id);
         self.show();
         self.do_actions();
+        self.answer_stopped();
         let until = match ask {
             Ask::Restart => Until::Ready,
             Ask::Stop => Until::Ended,
