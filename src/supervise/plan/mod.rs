@@ -17,10 +17,14 @@
 //!    starts, tells and reports. So facts that come late, in one batch, are not taken for timeouts.
 //! 6. After `Stopping` nothing starts. `Over` comes once.
 
+#[cfg(test)]
+mod random;
 mod restart;
 mod stop;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
