@@ -38,8 +38,8 @@
 //!
 //! One for the supervisor, which sleeps until something happens, and one for each child that
 //! runs; a child that waits for its restart has none. Event callbacks, hooks on the children's
-//! tokens and a [custom backoff](crate::backoff::Backoff::custom) run on the supervisor's thread: while one of them
-//! blocks, nothing is restarted or stopped.
+//! tokens and a [custom backoff](crate::backoff::Backoff::custom) run on the supervisor's thread:
+//! while one of them blocks, nothing is restarted or stopped.
 //!
 //! # Which to use
 //!
@@ -50,7 +50,8 @@
 //!
 //! A child whose body starts a supervisor on its own token, says that it is ready, and returns what
 //! [`Report::check`] says when [`wait`](Supervisor::wait) returns: when the lower one gives up, its
-//! parent restarts it, whole.
+//! parent restarts it, whole. Give its phase in the upper one the time that all of its own phases
+//! may take together.
 //!
 //! ```
 //! use cleanbreak::supervise::{ChildEnd, ChildSpec, ChildState, Supervisor};
