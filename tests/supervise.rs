@@ -789,8 +789,13 @@ fn destructors_that_panic_cost_nothing_but_themselves() {
             bail!("again")
         });
         let builder = Supervisor::builder().backoff(Backoff::constant(Duration::ZERO));
-        let heard = Bomb;
-        let builder = builder.on_event(move |_| assert!(std::mem::size_of_val(&heard) == 0));
+        let (heard, (tx, ends)) = (Bomb, unbounded());
+        let builder = builder.on_event(move |event| {
+            let _captured = &heard;
+            if let Event::Ended { .. } = event {
+                tx.send(event.to_string()).unwrap();
+            }
+        });
         let bomb = Bomb;
         let backoff = Backoff::custom(move |_| {
             let _captured = &bomb;
@@ -799,6 +804,14 @@ fn destructors_that_panic_cost_nothing_but_themselves() {
         let builder = builder.child(child.backoff(backoff));
         let supervisor = builder.start(&CancelToken::new()).unwrap();
         drop(builder);
+        let expected = [
+            "\"a\" ended: failed: again",
+            "\"a\" ended: failed, and its error panicked when it was asked for its message",
+            "\"a\" ended: panicked",
+            "\"a\" ended: panicked: in a destructor",
+            "\"a\" ended: panicked: in a destructor",
+        ];
+        expect(&ends, &expected);
         until(|| {
             let info = state_of(&supervisor, "a");
             info.restarts == 5 && matches!(info.state, ChildState::Running)

@@ -310,10 +310,10 @@ fn a_child_that_ignores_its_token_would_be_seen_by_these_tests() {
 }
 
 #[test]
-fn thread_local_destructors_have_run_when_a_shutdown_or_a_drop_returns() {
+fn thread_local_destructors_have_run_when_a_shutdown_or_a_drop_returns_or_the_end_is_told() {
     static ENDED: AtomicUsize = AtomicUsize::new(0);
     in_time(|| {
-        for round in 0..20 {
+        for round in 0..21 {
             let child = ChildSpec::new("sl", |cx| {
                 count_the_end(&ENDED, None);
                 cx.ready();
@@ -324,8 +324,13 @@ fn thread_local_destructors_have_run_when_a_shutdown_or_a_drop_returns() {
                 .child(child)
                 .start(&CancelToken::new());
             let supervisor = supervisor.unwrap();
-            match round % 2 {
+            match round % 3 {
                 0 => drop(supervisor),
+                1 => {
+                    supervisor.token().cancel();
+                    supervisor.ended().recv().unwrap_err();
+                    assert_eq!(ENDED.load(Ordering::SeqCst), round + 1);
+                }
                 // Of two at once, neither returns before.
                 _ => thread::scope(|s| {
                     for _ in 0..2 {

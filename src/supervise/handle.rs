@@ -104,7 +104,8 @@ impl Supervisor {
         self.shared.report()
     }
 
-    /// Disconnects when all phases have been stopped, for whatever reason: for `select!`.
+    /// Disconnects when all phases have been stopped, for whatever reason: for `select!`. Unless a
+    /// child is stuck, their threads have been joined by then.
     #[must_use]
     pub fn ended(&self) -> &Receiver<Infallible> {
         &self.shared.ended

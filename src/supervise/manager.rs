@@ -16,7 +16,6 @@ use super::spec::{ChildSpec, Phase};
 use crate::backoff::Backoff;
 use crate::cancel::{CancelKind, Cancelled, Cause};
 use crate::contain::drop_contained;
-use crate::group::Roster;
 use crate::observe;
 use crate::sync::Arc;
 use crate::threads;
@@ -34,7 +33,6 @@ pub(super) struct Manager {
     inbox: Receiver<Message>,
     plan: Plan,
     defaults: Defaults,
-    roster: Roster,
     specs: BTreeMap<ChildId, ChildSpec>,
     runs: BTreeMap<ChildId, Run>,
     waiters: Vec<Waiter>,
@@ -75,7 +73,6 @@ impl Manager {
             inbox,
             plan,
             defaults,
-            roster: Roster::default(),
             specs: BTreeMap::new(),
             runs: BTreeMap::new(),
             waiters: Vec::new(),
@@ -124,17 +121,20 @@ impl Manager {
             if self.plan.mode() == Mode::Over && !self.plan.is_anyone_alive() {
                 break;
             }
-            let deadline = self.plan.next_deadline(self.shared.now());
-            let _wait = threads::waiting_on("hear from the children of a supervisor");
-            let clock = self.shared.token.clock();
-            if let Ok(message) = clock.recv_until(&self.inbox, deadline) {
+            if let Some(message) = self.receive() {
                 self.hear(message);
             }
         }
-        // Also those that were late.
-        self.clean_up();
-        // What a custom backoff captured.
+        // What the children and a custom backoff captured.
+        self.specs.into_values().for_each(drop_contained);
         drop_contained((self.plan, self.defaults));
+    }
+
+    fn receive(&self) -> Option<Message> {
+        let deadline = self.plan.next_deadline(self.shared.now());
+        let _wait = threads::waiting_on("hear from the children of a supervisor");
+        let clock = self.shared.token.clock();
+        clock.recv_until(&self.inbox, deadline).ok()
     }
 
     fn hear(&mut self, message: Message) {
@@ -147,8 +147,11 @@ impl Manager {
                 cancelled,
                 at,
             } => {
+                // Before anything follows from it, so that the next run finds it gone.
+                if let Some(run) = self.runs.remove(&id) {
+                    run.join();
+                }
                 self.plan.ended(id, run, end, cancelled, at);
-                drop_contained(self.runs.remove(&id));
             }
             Message::Cancelled => {
                 if let Some(cancelled) = self.shared.token.cancelled() {
@@ -253,7 +256,7 @@ impl Manager {
         let (run, restarts) = (child.run(), child.restarts());
         let (name, ready) = (spec.name.to_string(), spec.ready_at_start);
         let run_id = RunId { child: id, run };
-        match Run::start(&self.shared, &self.roster, spec, run_id) {
+        match Run::start(&self.shared, spec, run_id) {
             Err(error) => self.plan.not_started(id, error, self.shared.now()),
             Ok(started) => {
                 self.runs.insert(id, started);
@@ -362,7 +365,6 @@ impl Manager {
 
     fn forget(&mut self, id: ChildId, end: Option<ChildEnd>) {
         self.shared.hide(id);
-        drop_contained(self.runs.remove(&id));
         drop_contained(self.specs.remove(&id));
         self.reply_to(|waiter| waiter.id == id, &Ok(end));
     }
@@ -389,21 +391,9 @@ impl Manager {
     }
 
     fn over(&mut self) {
-        if !self.plan.is_anyone_alive() {
-            self.clean_up();
-        }
         self.shared.tell(&Event::Stopped(self.shared.report()));
         self.shared.open_gate();
         self.answer_start(false);
-    }
-
-    /// Every child has ended.
-    fn clean_up(&mut self) {
-        self.roster.join_all();
-        drop_contained(std::mem::take(&mut self.runs));
-        std::mem::take(&mut self.specs)
-            .into_values()
-            .for_each(drop_contained);
     }
 
     /// Shows what has changed to who looks.

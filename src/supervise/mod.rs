@@ -20,8 +20,8 @@
 //!   is reported, with name, spawn site and what it waits on, and the next phase goes on. So it is
 //!   also when the parent token is cancelled: the children's tokens are *not* below it, but
 //!   cancelled phase by phase, with its kind and cause.
-//! * Two runs of one child never overlap: where a run that should be replaced does not stop, the
-//!   next one waits for it.
+//! * Two runs of one child never overlap, thread-local destructors included: where a run that
+//!   should be replaced does not stop, the next one waits for it.
 //! * When [`shutdown`](Supervisor::shutdown) or the drop returns, every thread has been joined;
 //!   but `shutdown` leaves those alone that it reports as stuck, which the drop waits for.
 //!
@@ -29,6 +29,7 @@
 //!
 //! * Nothing stops a loop by force: one that ignores its token holds the drop up for ever, and is
 //!   reported again and again.
+//! * A thread-local destructor of a child's that blocks holds up the supervisor too, unseen.
 //! * A deadline of the parent token is not seen by the children as theirs: they hear of it when
 //!   their turn comes.
 //! * The state of the world is not restored: a restarted loop finds locks, files and channels as

@@ -9,14 +9,14 @@ use super::shared::{Message, Role, Shared, Slot};
 use super::spec::{Body, ChildSpec};
 use crate::cancel::CancelToken;
 use crate::contain::drop_contained;
-use crate::group::Roster;
 use crate::sync::Arc;
-use crate::threads::{Spec, ThreadError, current_record};
+use crate::threads::{self, Handle, Spec, ThreadError, current_record};
 
 /// A run as the supervisor's thread holds it.
 pub(super) struct Run {
     pub(super) token: CancelToken,
     pub(super) thread: Slot,
+    handle: Handle,
 }
 
 /// Who runs: the child, and which of its runs this is.
@@ -29,7 +29,6 @@ pub(super) struct RunId {
 impl Run {
     pub(super) fn start(
         shared: &Arc<Shared>,
-        roster: &Roster,
         child: &ChildSpec,
         id: RunId,
     ) -> Result<Self, ThreadError> {
@@ -39,8 +38,20 @@ impl Run {
         let mut spec = Spec::new(child.name.clone(), child.site);
         spec.stack_size = child.stack_size;
         let (shared, body, slot) = (shared.clone(), child.body.clone(), thread.clone());
-        roster.start(spec, move || serve(&shared, body, context, &slot, id))?;
-        Ok(Self { token, thread })
+        let handle = threads::spawn(spec, move || serve(&shared, body, context, &slot, id))?;
+        Ok(Self {
+            token,
+            thread,
+            handle,
+        })
+    }
+
+    /// It has said that it has ended: waits for the last lines of its thread, thread-local
+    /// destructors included.
+    pub(super) fn join(self) {
+        self.handle.join();
+        // Hooks that were left on it go with it.
+        drop_contained(self.token);
     }
 }
 

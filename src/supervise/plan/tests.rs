@@ -300,3 +300,36 @@ fn a_thread_that_is_refused_is_a_failure_like_another() {
     world.advance(DELAY);
     world.said(&["start a"]);
 }
+
+#[test]
+fn one_that_was_done_and_then_stopped_by_name_is_not_started_with_its_siblings() {
+    for stopped in [false, true] {
+        let mut world = World::ready(OneForAll, 3, &[&[Transient], &[Permanent]]);
+        world.end(0, ChildEnd::Returned);
+        if stopped {
+            world.plan.stop(0, world.now);
+        }
+        world.end(1, failed());
+        world.advance(DELAY);
+        assert_eq!(world.live.contains_key(&0), !stopped);
+    }
+}
+
+#[test]
+fn one_that_cancels_itself_before_its_turn_to_stop_is_not_started_with_its_siblings() {
+    let mut world = World::ready(OneForAll, 3, THREE);
+    world.end(1, failed());
+    world.end(0, cancelled()); // c has been told, and a not yet
+    world.end(2, ChildEnd::Returned);
+    world.log.clear();
+    world.advance(DELAY);
+    world.say_ready(1);
+    world.said(&["start b", "b ready", "start c"]);
+}
+
+#[test]
+fn one_that_waits_for_its_turn_is_not_shown_as_backing_off() {
+    let world = World::new(OneForOne, 3, THREE);
+    let state = world.plan.get(1).unwrap().state(world.now);
+    assert!(matches!(state, ChildState::Waiting), "{state}");
+}
