@@ -105,7 +105,7 @@ impl SupervisorBuilder {
     ///
     /// A delay between restarts of more than `period / restarts` keeps a lone child from ever
     /// reaching it. With the defaults, a child that fails at once makes the supervisor give up
-    /// after some 40 seconds.
+    /// after some 30 seconds.
     pub fn intensity(mut self, restarts: usize, period: Duration) -> Self {
         self.restarts = restarts;
         self.period = period;
