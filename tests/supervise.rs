@@ -8,7 +8,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -693,11 +693,13 @@ fn a_restart_by_hand_cuts_a_backoff_short_and_reports_how_it_went() {
 #[test]
 fn calls_that_would_wait_for_themselves_are_refused() {
     in_time(|| {
-        let cell = Arc::new(OnceLock::<Arc<Supervisor>>::new());
+        // Weak, as what the listener holds is held by the supervisor.
+        let cell = Arc::new(OnceLock::<Weak<Supervisor>>::new());
         let (tx, rx) = unbounded();
         let (asks, told) = (cell.clone(), tx.clone());
         let builder = Supervisor::builder().on_event(move |event| {
-            if let (Event::Ended { .. }, Some(supervisor)) = (event, asks.get()) {
+            let asked = asks.get().and_then(Weak::upgrade);
+            if let (Event::Ended { .. }, Some(supervisor)) = (event, asked) {
                 let refused = supervisor.stop_child("other").unwrap_err();
                 let seen = supervisor.children().len(); // looks are free
                 supervisor.wait();
@@ -710,7 +712,7 @@ fn calls_that_would_wait_for_themselves_are_refused() {
             while asks.get().is_none() {
                 thread::yield_now();
             }
-            let supervisor = asks.get().unwrap();
+            let supervisor = asks.get().unwrap().upgrade().unwrap();
             tx.send(supervisor.stop_child("self").unwrap_err().to_string())?;
             supervisor.stop_child("other")?; // of another one is fine
             Ok(())
@@ -720,7 +722,8 @@ fn calls_that_would_wait_for_themselves_are_refused() {
             .child(stay("other"))
             .child(myself)
             .start(&CancelToken::new());
-        cell.set(Arc::new(supervisor.unwrap())).ok().unwrap();
+        let supervisor = Arc::new(supervisor.unwrap());
+        cell.set(Arc::downgrade(&supervisor)).ok().unwrap();
         assert_eq!(
             rx.recv().unwrap(),
             "child \"self\": the call would wait for itself"
@@ -729,7 +732,7 @@ fn calls_that_would_wait_for_themselves_are_refused() {
             rx.recv().unwrap(),
             "child \"other\": the call would wait for itself, 2 seen"
         );
-        cell.get().unwrap().shutdown();
+        supervisor.shutdown();
     });
 }
 
