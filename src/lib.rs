@@ -58,6 +58,7 @@
 //! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
+//! | [`supervise`] | loops that are restarted when they fail, started and stopped in order |
 //! | [`resilience`] | when the other side is slow, or fails: bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //! | [`leak`] | threads that did not come home, for tests |
@@ -95,6 +96,8 @@ pub mod group;
 
 pub mod pool;
 
+pub mod supervise;
+
 pub mod resilience;
 
 #[cfg(all(feature = "signal", unix))]
@@ -111,6 +114,7 @@ pub use probe::Probe;
 pub use resilience::{
     Abandoner, AdaptiveLimit, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter, Timeout,
 };
+pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// Pages that are longer than a module's documentation. Empty but for text.

@@ -248,6 +248,11 @@ impl CancelToken {
             .cancel(&Cancelled::new(CancelKind::Cancelled, cause))
     }
 
+    /// Cancels as another token was: with its kind and its cause.
+    pub(crate) fn cancel_as(&self, other: &Cancelled) -> bool {
+        self.node.cancel(other)
+    }
+
     /// What happened, if it is cancelled: kind and cause.
     #[must_use]
     pub fn cancelled(&self) -> Option<Cancelled> {
