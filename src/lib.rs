@@ -53,6 +53,7 @@
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | `io` | sockets, pipes, children and standard input whose waits end with a token (feature `io`, Unix) |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
@@ -76,6 +77,9 @@ pub mod flow;
 pub mod channel;
 
 pub mod ticker;
+
+#[cfg(all(feature = "io", unix))]
+pub mod io;
 
 pub mod group;
 

@@ -17,6 +17,8 @@
 mod registry;
 mod spawn;
 
+#[cfg(all(feature = "io", unix))]
+pub(crate) use registry::waiting_at;
 pub(crate) use registry::{Record, Task, current_record, run_task};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 pub use spawn::ThreadError;
