@@ -341,3 +341,49 @@ pub fn wait_ready_deadline(
     );
     wait(&[(fd.as_fd(), interest)], limit, None, what).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Write, pipe};
+
+    use super::*;
+
+    /// A cancellation that races with the data that ends the wait finds the bell silent after it.
+    #[test]
+    fn a_wait_leaves_no_wake_up_for_the_next() {
+        let mut rng = fastrand::Rng::new();
+        let (tx, tokens) = crossbeam_channel::bounded::<(CancelToken, u32)>(0);
+        let spec = threads::Spec::new("canceller", Location::caller());
+        let canceller = threads::spawn(spec, move || {
+            for (token, delay) in tokens {
+                (0..delay).for_each(|_| std::hint::spin_loop());
+                token.cancel();
+            }
+        });
+        let (reader, mut writer) = pipe().unwrap();
+        let bell = waker::of_this_thread().unwrap();
+        let rung = |bell: &Bell| is_ready(bell.as_fd(), Interest::Readable).unwrap();
+        let mut cancelled = 0;
+        for round in 0..1000 {
+            let token = CancelToken::new();
+            tx.send((token.clone(), rng.u32(..2000))).unwrap();
+            if round % 2 == 0 {
+                writer.write_all(b"x").unwrap();
+            }
+            let fds = [(reader.as_fd(), Interest::Readable)];
+            let woken = wait(&fds, Limit::token(&token), None, What::here("test"));
+            cancelled += u32::from(woken.is_err());
+            assert!(!rung(&bell), "round {round}");
+            if round % 2 == 0 {
+                rustix::io::read(&reader, &mut [0; 1]).unwrap();
+            }
+        }
+        assert!(cancelled >= 500);
+        drop(tx);
+        canceller.unwrap().join();
+        bell.ring();
+        assert!(rung(&bell), "the check would see it");
+        bell.clear_if_rung();
+        assert!(!rung(&bell));
+    }
+}
