@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use cleanbreak::interrupt::{Interrupts, SIGTERM};
 use cleanbreak::io::{
-    Interruptible, Lines, cancellation, output, stdin_lines, terminate, terminate_until,
+    Interruptible, Lines, Waker, cancellation, output, stdin_lines, terminate, terminate_until,
     wait_child, wait_child_timeout,
 };
 use cleanbreak::{CancelToken, Clock, threads};
@@ -212,8 +212,8 @@ fn a_hundred_children_leave_no_descriptor_no_thread_and_no_zombie() {
         return;
     }
     let token = CancelToken::new();
-    let late = wait_child_timeout(&mut shell("exit 0"), &token, secs(60)).unwrap();
-    assert!(late.success());
+    // The thread keeps this one.
+    Waker::new().unwrap().install();
     let open = descriptors();
     for round in 0..100 {
         let mut child = shell("echo x; exec sleep 3600");

@@ -120,7 +120,8 @@ fn race(
         println!("{name}: {written} bytes, {CANCELLATIONS} writes and {cancelled} reads cancelled");
         assert_eq!(read, written);
         drop(tokens);
-        [reads, writes].map(|canceller| canceller.join().unwrap());
+        reads.join().unwrap();
+        writes.join().unwrap();
     });
 }
 

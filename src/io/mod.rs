@@ -68,7 +68,7 @@
 //! *A wrapper, not functions or a trait*: a `read` that takes a token is forgotten where `read_line`
 //! or `io::copy` calls it; a stream that is bound cannot be read without its token being seen.
 //!
-//! Invariants are in `waker.rs`, `wait.rs` and `exit.rs`; why nothing blocks after "ready" is in
+//! Invariants are in `waker.rs`, `wait.rs` and `watch.rs`; why nothing blocks after "ready" is in
 //! `direct.rs`.
 
 mod child;
@@ -83,6 +83,7 @@ mod output;
 mod stream;
 mod wait;
 mod waker;
+mod watch;
 
 pub use child::{terminate, terminate_until, wait_child, wait_child_deadline, wait_child_timeout};
 pub use connect::{connect, connect_deadline, connect_timeout};

@@ -191,6 +191,9 @@ pub(super) fn wait(
     what: What,
 ) -> io::Result<Woken> {
     limit.token.check()?;
+    if limit.remaining() == Some(Duration::ZERO) {
+        return look(fds, notify);
+    }
     let armed = Armed::new(limit, notify)?;
     let bell = &armed.bell.0;
     let _wait = threads::waiting_at(what.on, what.at);
@@ -221,6 +224,19 @@ pub(super) fn wait(
     }
 }
 
+/// A wait without time: it needs no bell.
+fn look(fds: &[(BorrowedFd<'_>, Interest)], notify: Option<&Notify>) -> io::Result<Woken> {
+    if notify.is_some_and(Notify::take) {
+        return Ok(Woken::Notified);
+    }
+    for (fd, interest) in fds {
+        if is_ready(*fd, *interest)? {
+            return Ok(Woken::Ready);
+        }
+    }
+    Err(timed_out())
+}
+
 /// Tries until `attempt`, which never blocks, says something else than "would block"; waits for
 /// `interest` in between. The token is asked before each try.
 pub(super) fn block_on<T>(
@@ -245,8 +261,8 @@ pub(super) fn block_on<T>(
 /// Whether `fd` has it now.
 pub(super) fn is_ready(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<bool> {
     let mut polled = [PollFd::from_borrowed_fd(fd, interest.flags())];
-    let ready = poll(&mut polled, Some(&Timespec::default()))?;
-    Ok(ready > 0)
+    let look = || poll(&mut polled, Some(&Timespec::default()));
+    Ok(rustix::io::retry_on_intr(look)? > 0)
 }
 
 /// Blocks until `fd` has what `interest` says, or `token` is cancelled.
