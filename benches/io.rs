@@ -139,5 +139,24 @@ mod unix {
         group.finish();
     }
 
-    criterion_group!(benches, ready, ping_pong, cancel);
+    /// What every wait puts in place and takes back, and what it does not make anew.
+    fn setup(c: &mut Criterion) {
+        let token = CancelToken::new();
+        let bell = std::sync::Arc::new(());
+        let mut group = c.benchmark_group("io/setup_of_a_wait");
+        group.bench_function("hook", |b| {
+            b.iter(|| {
+                let bell = bell.clone();
+                assert!(token.on_cancel(move || drop(bell)).try_unregister());
+            });
+        });
+        #[cfg(target_os = "linux")]
+        group.bench_function("eventfd", |b| {
+            use rustix::event::{EventfdFlags, eventfd};
+            b.iter(|| eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        });
+        group.finish();
+    }
+
+    criterion_group!(benches, ready, ping_pong, cancel, setup);
 }

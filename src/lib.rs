@@ -47,13 +47,16 @@
 //!
 //! | module | what it is about |
 //! |---|---|
+//! | `observe` | facts about all parts, as metrics (feature `metrics`) |
 //! | [`threads`] | who is alive: name, spawn site, what it waits on |
+//! | [`backoff`] | how long to wait before trying again |
 //! | [`clock`] | what time it is, by the system or by hand in tests; one timer thread |
 //! | [`cancel`] | being told to stop: tokens, kinds, causes, hooks |
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
 //! | `io` | sockets, pipes, children and standard input whose waits end with a token (feature `io`, Unix) |
+//! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
@@ -66,7 +69,14 @@ mod contain;
 
 mod sync;
 
+#[cfg(feature = "metrics")]
+pub mod observe;
+#[cfg(not(feature = "metrics"))]
+mod observe;
+
 pub mod threads;
+
+pub mod backoff;
 
 pub mod clock;
 
@@ -81,6 +91,8 @@ pub mod ticker;
 #[cfg(all(feature = "io", unix))]
 pub mod io;
 
+pub mod probe;
+
 pub mod group;
 
 pub mod pool;
@@ -92,7 +104,10 @@ pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registrat
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
+#[cfg(all(feature = "io", unix))]
+pub use io::Interruptible;
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use probe::Probe;
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// The README's example is compiled and run with the others.

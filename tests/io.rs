@@ -417,6 +417,19 @@ fn an_end_a_reset_and_a_file_are_what_they_are_without_a_token() {
     assert_eq!(text, include_str!("../Cargo.toml"));
 }
 
+#[test]
+fn what_can_cross_threads_and_panics_is_pinned() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn pinned<T: Send + Sync + UnwindSafe + RefUnwindSafe>() {}
+    pinned::<Interruptible<TcpStream>>();
+    pinned::<Notify>();
+    pinned::<Waker>();
+    pinned::<cleanbreak::io::Lines<TcpStream>>();
+    pinned::<cleanbreak::io::StdinLines>();
+    fn sendable<T: Send + Sync>() {}
+    sendable::<cleanbreak::io::OutputError>();
+}
+
 // Signals.
 
 /// Sends `SIGUSR1` to the thread again and again until `done`; each is seen by a handler before the

@@ -12,6 +12,7 @@ use super::cause::{CancelKind, Cancelled, Cause};
 use super::node::{Extra, Node};
 use super::registration::{DropGuard, Registration};
 use crate::clock::{Clock, Instant, Timed, Timer};
+use crate::observe;
 use crate::sync::{Arc, GateReceiver, Weak, gate};
 use crate::threads;
 
@@ -231,9 +232,18 @@ impl CancelToken {
         }
         // A deadline that has passed but was not delivered yet came first all the same.
         if !self.is_cancelled() && self.is_due() {
-            self.node.cancel(&deadline_exceeded());
+            self.node.expire();
             return false;
         }
+        let cancelled = self.end(cause);
+        if cancelled {
+            observe::cancellation(false);
+        }
+        cancelled
+    }
+
+    /// Cancels what is over: no news, so nobody is told of it.
+    pub(crate) fn end(&self, cause: Option<Cause>) -> bool {
         self.node
             .cancel(&Cancelled::new(CancelKind::Cancelled, cause))
     }
@@ -497,7 +507,7 @@ impl CancelToken {
     #[inline]
     fn born(self) -> Self {
         if self.deadline().is_some() && !self.is_cancelled() && self.is_due() {
-            self.node.cancel(&deadline_exceeded());
+            self.node.expire();
         }
         self
     }
@@ -548,8 +558,16 @@ impl Extra for Data {
 
 impl Timed for TokenNode {
     fn fire(self: Arc<Self>, _due: Instant, _now: Instant) -> Option<Instant> {
-        self.cancel(&deadline_exceeded());
+        self.expire();
         None
+    }
+}
+
+impl TokenNode {
+    fn expire(self: &Arc<Self>) {
+        if self.cancel(&deadline_exceeded()) {
+            observe::cancellation(true);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::queue::{DeadlineQueue, Key};
 use super::{Instant, Timed};
+use crate::observe;
 use crate::sync::{Arc, Condvar, Mutex, Weak};
 use crate::threads::{self, Handle, Spec, ThreadError};
 
@@ -158,6 +159,7 @@ impl System {
             };
             let Some(timed) = timed else { continue };
             drop(state);
+            observe::timer_late(|| now.duration_since(due));
             // Also drops `timed`, maybe the last reference, outside the lock.
             let next = timed.fire(due, now);
             state = self.state.lock();

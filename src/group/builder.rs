@@ -247,8 +247,7 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
     ) -> Result<ControlFlow<B, T>, E> {
         let queue = Queue::new(self.lender(), self.limit, self.backlog);
         let group = Group {
-            name: self.name.clone(),
-            end: End::new(token.child(), queue, self.watch.clone()),
+            end: End::new(self.name.clone(), token.child(), queue, self.watch.clone()),
             policy: self.policy,
             scope: PhantomData,
             env: PhantomData,
@@ -273,7 +272,7 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
         std::mem::forget(bomb);
 
         // What was derived from the group's token ends with the group.
-        group.token().cancel_with("the group has ended");
+        group.token().end(Some("the group has ended".into()));
         let first = match group.end.take_first() {
             Ok(first) => first,
             Err(payload) => {

@@ -28,6 +28,8 @@ pub(super) enum First<E, B> {
 
 /// The result of a group, while it is being found.
 pub(super) struct End<E, B> {
+    /// The group's.
+    name: Arc<str>,
     token: CancelToken,
     queue: Arc<Queue>,
     watch: Watch,
@@ -42,18 +44,23 @@ struct Kept<E, B> {
 }
 
 impl<E, B> End<E, B> {
-    pub(super) fn new(token: CancelToken, queue: Arc<Queue>, watch: Watch) -> Self {
+    pub(super) fn new(name: Arc<str>, token: CancelToken, queue: Arc<Queue>, watch: Watch) -> Self {
         let kept = Mutex::new(Kept {
             first: None,
             why: None,
             panic: None,
         });
         Self {
+            name,
             token,
             queue,
             watch,
             kept,
         }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub(super) fn queue(&self) -> &Arc<Queue> {

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
+use crate::observe::{self, Ended, SpanContext};
 use crate::sync::{Arc, Mutex};
 use crate::threads::{self, Task as Named};
 
@@ -51,6 +52,7 @@ pub(super) struct Packet<'scope, F, R, E, B> {
     end: &'scope End<E, B>,
     policy: Policy,
     named: Named,
+    span: SpanContext,
     state: Mutex<State<F, R, E>>,
 }
 
@@ -73,6 +75,7 @@ where
             end,
             policy,
             named,
+            span: SpanContext::here(),
             state: Mutex::new(State::Waiting(task)),
         })
     }
@@ -103,18 +106,29 @@ where
         if token.is_cancelled() {
             // Its captured values may panic on their way out as well as anything else may.
             return match catch_unwind(AssertUnwindSafe(|| drop(task))) {
-                Ok(()) => Err(TaskError::NotStarted),
+                Ok(()) => {
+                    self.tell(Ended::Cancelled);
+                    Err(TaskError::NotStarted)
+                }
                 Err(payload) => Err(self.panicked(payload)),
             };
         }
         match catch_unwind(AssertUnwindSafe(|| task(token))) {
-            Ok(Ok(value)) => Ok(value),
+            Ok(Ok(value)) => {
+                self.tell(Ended::Completed);
+                Ok(value)
+            }
             Ok(Err(error)) => Err(self.failed(error)),
             Err(payload) => Err(self.panicked(payload)),
         }
     }
 
+    fn tell(&self, ended: Ended) {
+        observe::group_task(self.end.name(), ended);
+    }
+
     fn failed(&self, error: E) -> TaskError<E> {
+        self.tell(Ended::Failed);
         if self.policy.collect_errors {
             return TaskError::Failed(error);
         }
@@ -127,6 +141,7 @@ where
     }
 
     fn panicked(&self, payload: Payload) -> TaskError<E> {
+        self.tell(Ended::Panicked);
         if self.policy.collect_panics {
             return TaskError::Panicked(PanicPayload::new(payload));
         }
@@ -148,7 +163,10 @@ where
         if !self.end.token().is_cancelled() {
             threads::run_task(&self.named);
         }
-        let outcome = self.outcome(task);
+        let outcome = {
+            let _in_span = self.span.enter();
+            self.outcome(task)
+        };
         // Who waits is told by the queue, which sees the end next.
         *self.state.lock() = State::Ended(outcome);
     }

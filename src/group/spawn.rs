@@ -18,7 +18,6 @@ use crate::threads::{self, Task as Named, ThreadError};
 /// The lifetimes are those of [`std::thread::Scope`]: tasks may borrow what lives for `'scope`.
 /// `E` is the error of its tasks, `B` what they may break the group with.
 pub struct Group<'scope, 'env: 'scope, E = anyhow::Error, B = Infallible> {
-    pub(super) name: Arc<str>,
     pub(super) end: End<E, B>,
     pub(super) policy: Policy,
     pub(super) scope: PhantomData<&'scope mut &'scope ()>,
@@ -68,7 +67,11 @@ impl<E, B> Group<'_, '_, E, B> {
     /// ```
     #[track_caller]
     pub fn break_with(&self, value: B) -> Result<(), B> {
-        let why = format!("group \"{}\" broken at {}", self.name, Location::caller());
+        let why = format!(
+            "group \"{}\" broken at {}",
+            self.end.name(),
+            Location::caller()
+        );
         match self.end.first(First::Break(value), why) {
             Ok(()) => Ok(()),
             Err(First::Break(value)) => Err(value),
@@ -99,7 +102,7 @@ where
         &'scope self,
         task: impl FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     ) -> Result<Task<'scope, R, E>, SpawnError> {
-        let name = self.name.clone();
+        let name = self.end.name().clone();
         self.spawn_waiting(&Named::here(name), task)
     }
 
@@ -130,7 +133,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
-        let name = self.name.clone();
+        let name = self.end.name().clone();
         self.submit(&Named::here(name), task)
     }
 
@@ -220,7 +223,7 @@ fn forget_scope<'scope>(run: Arc<dyn Run + 'scope>) -> super::erase::ErasedRun {
 impl<E, B> fmt::Debug for Group<'_, '_, E, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
-            .field("name", &self.name)
+            .field("name", self.end.name())
             .field("cancelled", &self.token().is_cancelled())
             .finish_non_exhaustive()
     }

@@ -23,8 +23,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::iterator::{self, Signals};
 
 use super::set::SignalSet;
-use super::{Interrupt, InterruptError, handler};
+use super::{Interrupt, InterruptError, handler, signal_name};
 use crate::cancel::{CancelToken, Cause};
+use crate::observe;
 use crate::sync::plain::Mutex;
 use crate::threads::{self, Handle, Spec};
 
@@ -207,11 +208,13 @@ fn pass_on(signal: i32, generation: u64) {
     if hub.generation != generation {
         return;
     }
-    let tokens = match handler::take(signal) {
+    let count = handler::take(signal);
+    let tokens = match count {
         0 => Vec::new(),
         count => hub.deliver(signal, count),
     };
     drop(hub);
+    observe::interrupts(signal, signal_name(signal), count);
     for token in tokens {
         token.cancel_with(Cause::signal(signal));
     }

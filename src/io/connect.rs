@@ -42,6 +42,13 @@ use crate::clock::Instant;
 /// token.cancel();
 /// assert!(cancellation(&connect(&address, &token).unwrap_err()).is_some());
 /// ```
+///
+/// A name does not compile:
+///
+/// ```compile_fail,E0308
+/// # let token = cleanbreak::CancelToken::new();
+/// cleanbreak::io::connect("example.org:80", &token);
+/// ```
 #[track_caller]
 pub fn connect(address: &SocketAddr, token: &CancelToken) -> io::Result<TcpStream> {
     connect_within(address, Limit::token(token), What::here(CONNECT))

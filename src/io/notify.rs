@@ -20,8 +20,8 @@ use crate::sync::{Arc, Mutex};
 ///
 /// # Performance
 ///
-/// It has no descriptor of its own: it wakes the one of the thread that waits. A notification costs
-/// a lock, and a write to that when somebody waits.
+/// It has no descriptor of its own: it rings that of the thread that waits. A notification costs a
+/// lock, and when somebody waits a system call, about a microsecond.
 ///
 /// # Examples
 ///
@@ -122,6 +122,10 @@ impl Drop for Listening<'_> {
         }
     }
 }
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for Notify {}
+impl std::panic::RefUnwindSafe for Notify {}
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -112,7 +112,7 @@ enum Step {
 
 impl<'a> Capture<'a> {
     fn new(fd: BorrowedFd<'a>, into: &'a mut Vec<u8>) -> Self {
-        let manner = Manner::of(fd);
+        let manner = Manner::default();
         Self { fd, manner, into }
     }
 

@@ -11,6 +11,7 @@ use super::report::{Stuck, Watch};
 use super::shared::Shared;
 use crate::cancel::CancelToken;
 use crate::group::Roster;
+use crate::observe::PoolFacts;
 use crate::sync::{Arc, Mutex};
 use crate::threads::ThreadError;
 
@@ -143,6 +144,7 @@ impl<E: Send + 'static> PoolBuilder<E> {
     #[track_caller]
     pub fn build(self, token: &CancelToken) -> Result<Pool<E>, ThreadError> {
         let shared = Arc::new(Shared {
+            facts: PoolFacts::new(&self.name),
             name: self.name,
             site: Location::caller(),
             stack_size: self.stack_size,

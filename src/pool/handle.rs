@@ -366,9 +366,12 @@ impl<E: Send + 'static> Shared<E> {
     ) -> Result<(), SubmitErrorKind> {
         loop {
             let (inside, cancelled) = (self.serves_here(), self.token.is_cancelled());
+            // Before, as a worker may be faster than this thread.
+            self.facts.queued();
             let refused = match self.queue.try_push(job, inside, cancelled) {
                 Ok(()) => return Ok(()),
                 Err((refused, back)) => {
+                    self.facts.dequeued(1);
                     job = back;
                     refused
                 }

@@ -20,6 +20,7 @@ use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
 use crate::contain::drop_contained;
 use crate::group::PanicPayload;
+use crate::observe::{PoolFacts, SpanContext, Stopwatch};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Task as Named};
 
@@ -53,12 +54,18 @@ pub(super) struct Worker {
     /// A child of the pool's token that nobody has ever seen, or not so that it shows.
     spare: Option<CancelToken>,
     named: Named,
+    facts: PoolFacts,
 }
 
 impl Worker {
-    pub(super) fn new(pool: CancelToken, named: Named) -> Self {
+    pub(super) fn new(pool: CancelToken, named: Named, facts: PoolFacts) -> Self {
         let spare = None;
-        Self { pool, spare, named }
+        Self {
+            pool,
+            spare,
+            named,
+            facts,
+        }
     }
 
     fn token(&mut self, timeout: Option<Duration>) -> CancelToken {
@@ -95,6 +102,8 @@ impl Worker {
 pub(super) struct Packet<F, R, E> {
     label: Label,
     timeout: Option<Duration>,
+    queued: Stopwatch,
+    span: SpanContext,
     state: Mutex<State<F, R, E>>,
     ended: Condvar,
 }
@@ -130,6 +139,8 @@ impl<F, R, E> Packet<F, R, E> {
         Arc::new(Self {
             label,
             timeout,
+            queued: Stopwatch::start(),
+            span: SpanContext::here(),
             state: Mutex::new(State::Waiting(task)),
             ended: Condvar::new(),
         })
@@ -198,7 +209,13 @@ where
         };
         worker.announce(&self.label);
         let starts = !worker.pool.is_cancelled() && self.timeout != Some(Duration::ZERO);
-        let (outcome, result) = run_contained(task, starts, &token);
+        worker.facts.waited(self.queued);
+        let started = Stopwatch::start();
+        let (outcome, result) = {
+            let _in_span = self.span.enter();
+            run_contained(task, starts, &token)
+        };
+        worker.facts.ran(started);
         self.end(result);
         worker.give_back(token, self.timeout);
         outcome

@@ -5,13 +5,14 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::job::{Run, Worker};
-use super::queue::{Growth, Queue};
+use super::queue::{Growth, Outcome, Queue};
 use super::report::{Report, Shutdown, Watch};
 use super::wait::wait_until;
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
 use crate::contain::drop_contained;
 use crate::group::Roster;
+use crate::observe::{Ended, PoolFacts};
 use crate::sync::{Arc, Mutex};
 use crate::threads::{Spec, Task as Named, ThreadError, current_record};
 
@@ -23,11 +24,23 @@ pub(super) struct Shared<E> {
     pub(super) site: &'static Location<'static>,
     pub(super) stack_size: Option<usize>,
     pub(super) watch: Watch,
+    pub(super) facts: PoolFacts,
     pub(super) token: CancelToken,
     pub(super) queue: Queue<Arc<dyn Run<E>>>,
     pub(super) roster: Roster,
     /// Held while the threads are joined, so that of two shutdowns neither returns before.
     pub(super) joining: Mutex<()>,
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Completed => Self::Completed,
+            Outcome::Failed => Self::Failed,
+            Outcome::Panicked => Self::Panicked,
+            Outcome::Cancelled => Self::Cancelled,
+        }
+    }
 }
 
 thread_local! {
@@ -73,13 +86,17 @@ impl<E: Send + 'static> Shared<E> {
         let shared = self.clone();
         let started = self.roster.start(spec, move || {
             SERVES.set(shared.address());
-            let mut worker = Worker::new(shared.token.clone(), named);
+            shared.facts.worker_started();
+            let mut worker = Worker::new(shared.token.clone(), named, shared.facts.clone());
             shared.queue.serve(current_record(), |job| {
+                shared.facts.dequeued(1);
                 let outcome = job.run(&mut worker);
                 // Of a result that nobody took, the destructor may panic.
                 drop_contained(job);
+                shared.facts.ended(1, outcome.into());
                 outcome
             });
+            shared.facts.worker_ended();
         });
         if started.is_err() && self.queue.not_started() {
             self.hand_back();
@@ -96,7 +113,7 @@ impl<E: Send + 'static> Shared<E> {
             drop_contained(job);
             cancelled += 1;
         }
-        self.queue.settle(cancelled, Vec::new());
+        self.settle(cancelled, Vec::new());
     }
 
     /// Takes what waits out of the queue, for the next report.
@@ -105,6 +122,13 @@ impl<E: Send + 'static> Shared<E> {
         let (left, ended): (Vec<_>, Vec<_>) = backlog.into_iter().partition(|job| job.abandon());
         let cancelled = ended.len();
         ended.into_iter().for_each(drop_contained);
+        self.settle(cancelled, left);
+    }
+
+    fn settle(&self, cancelled: usize, left: Vec<Arc<dyn Run<E>>>) {
+        self.facts.dequeued(cancelled + left.len());
+        self.facts.ended(cancelled, Ended::Cancelled);
+        self.facts.ended(left.len(), Ended::Abandoned);
         self.queue.settle(cancelled, left);
     }
 

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::observe;
 use crate::sync::{Arc, Mutex};
 
 static REGISTRY: LazyLock<Mutex<BTreeMap<u64, Arc<Record>>>> = LazyLock::new(Mutex::default);
@@ -281,7 +282,11 @@ pub(crate) fn waiting_at(on: &'static str, at: &'static Location<'static>) -> Wa
         let since = now();
         record.set_wait(Some(WaitInfo { on, at, since }))
     });
-    WaitGuard { record, before }
+    WaitGuard {
+        record,
+        before,
+        _fact: observe::Wait::begin(on),
+    }
 }
 
 /// Ends what [`waiting_on`] began when it is dropped.
@@ -290,6 +295,8 @@ pub(crate) fn waiting_at(on: &'static str, at: &'static Location<'static>) -> Wa
 pub struct WaitGuard {
     record: Option<Arc<Record>>,
     before: Option<WaitInfo>,
+    /// Also on threads that are not listed.
+    _fact: observe::Wait,
 }
 
 impl Drop for WaitGuard {

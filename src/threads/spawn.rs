@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::thread::{self, JoinHandle};
 
 use super::registry::{Record, Task};
+use crate::observe;
 use crate::sync::Arc;
 
 /// What to start: name, source line, stack.
@@ -74,9 +75,13 @@ pub(crate) fn spawn(
     let started = builder.spawn(move || {
         let retire = retire;
         retire.0.adopt();
+        let _alive = observe::Alive::begin();
         body();
     });
-    started.map(|thread| Handle { thread }).map_err(error)
+    started.map(|thread| Handle { thread }).map_err(|source| {
+        observe::spawn_failure();
+        error(source)
+    })
 }
 
 impl Handle {

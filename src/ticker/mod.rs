@@ -33,6 +33,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::{Clock, Instant, Timed, Timer};
+use crate::observe;
 use crate::sync::{Arc, Mutex};
 use crate::threads::ThreadError;
 use grid::Grid;
@@ -122,6 +123,10 @@ struct State {
     grid: Grid,
     /// Ticks missed since the last that was sent.
     missed: u64,
+    /// How many were ever sent.
+    sent: u64,
+    /// How many were ever missed.
+    lost: u64,
 }
 
 /// A registration with the clock. The timer is dropped first.
@@ -188,7 +193,10 @@ impl TickerBuilder {
             epoch: 0,
             grid,
             missed: 0,
+            sent: u64::from(self.immediate),
+            lost: 0,
         });
+        observe::ticks(u64::from(self.immediate), 0);
         let shared = Arc::new(Shared {
             clock: self.clock,
             ticks,
@@ -304,9 +312,10 @@ impl Shared {
     /// Keeps the latest tick only: one that nobody took yet is missed.
     fn send_latest(&self, state: &mut State, due: Instant, passed: u64) -> Option<Instant> {
         let scheduled = state.grid.after(due, passed)?;
-        state.missed += passed;
+        state.miss(passed);
         if let Ok(untaken) = self.ticks.try_recv() {
-            state.missed += untaken.missed + 1;
+            state.missed += untaken.missed;
+            state.miss(1);
         }
         state.send(scheduled);
         state.grid.after(scheduled, 1)
@@ -317,7 +326,7 @@ impl Shared {
         for n in 0..=passed {
             if !state.send(state.grid.after(due, n)?) {
                 // There was no room for this one and there is none for those after it.
-                state.missed += passed - n;
+                state.miss(passed - n);
                 break;
             }
         }
@@ -340,8 +349,19 @@ impl State {
             .sender
             .as_ref()
             .is_some_and(|sender| sender.try_send(tick).is_ok());
-        self.missed = if sent { 0 } else { missed + 1 };
+        match sent {
+            true => {
+                self.missed = 0;
+                self.sent += 1;
+            }
+            false => self.miss(1),
+        }
         sent
+    }
+
+    fn miss(&mut self, ticks: u64) {
+        self.missed += ticks;
+        self.lost += ticks;
     }
 }
 
@@ -352,11 +372,16 @@ impl Timed for Pulse {
             return None;
         }
         let passed = state.grid.passed(due, now);
-        match state.grid.policy() {
+        let (sent, lost) = (state.sent, state.lost);
+        let next = match state.grid.policy() {
             MissedTicks::Skip => self.shared.send_latest(&mut state, due, passed),
             MissedTicks::Burst => Shared::send_all(&mut state, due, passed),
             MissedTicks::Delay => Shared::send_and_shift(&mut state, due, now),
-        }
+        };
+        let (sent, lost) = (state.sent - sent, state.lost - lost);
+        drop(state);
+        observe::ticks(sent, lost);
+        next
     }
 }
 

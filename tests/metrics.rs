@@ -1,0 +1,263 @@
+//! What the library tells the `metrics` facade, as Prometheus would read it.
+//!
+//! A binary of its own: there is one recorder for a process.
+
+mod support;
+
+use std::sync::LazyLock;
+
+use cleanbreak::interrupt::{Interrupts, SIGUSR1};
+use cleanbreak::observe::{self, METRICS, MetricType};
+use cleanbreak::{
+    CancelToken, Clock, GroupBuilder, MissedTicks, Pool, SafeChannel, Shutdown, Ticker,
+};
+use crossbeam_channel::bounded;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use parking_lot::{Mutex, MutexGuard};
+use support::{in_time, secs, until_waiting};
+
+static PROMETHEUS: LazyLock<PrometheusHandle> = LazyLock::new(|| {
+    let handle = PrometheusBuilder::new().install_recorder().unwrap();
+    observe::describe_metrics();
+    handle
+});
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The numbers are everybody's: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    LazyLock::force(&PROMETHEUS);
+    ALONE.lock()
+}
+
+/// The value of a series, written as Prometheus does; zero if there is none.
+fn value(series: &str) -> f64 {
+    let text = PROMETHEUS.render();
+    let line = text.lines().find_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        (name == series).then(|| value.to_owned())
+    });
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
+fn pool_tasks(pool: &str, outcome: &str) -> f64 {
+    value(&format!(
+        r#"cleanbreak_pool_tasks_total{{pool="{pool}",outcome="{outcome}"}}"#
+    ))
+}
+
+fn of_pool(metric: &str, pool: &str) -> f64 {
+    value(&format!(r#"cleanbreak_{metric}{{pool="{pool}"}}"#))
+}
+
+#[test]
+fn a_pool_counts_its_tasks_by_outcome_as_its_report_does() {
+    let _alone = alone();
+    let pool = Pool::builder().name("outcomes").workers(2);
+    let pool = pool.build(&CancelToken::new()).unwrap();
+    for n in 0..30 {
+        let task = move |_: &CancelToken| match n % 3 {
+            0 => Ok(()),
+            1 => anyhow::bail!("planted"),
+            _ => std::panic::resume_unwind(Box::new("planted")),
+        };
+        drop(pool.submit(task).unwrap());
+    }
+    let report = pool.shutdown(Shutdown::Drain);
+    assert_eq!(
+        report.to_string(),
+        "30 tasks: 10 completed, 10 failed, 10 panicked"
+    );
+    for outcome in ["completed", "failed", "panicked"] {
+        assert_eq!(pool_tasks("outcomes", outcome), 10.0, "{outcome}");
+    }
+    assert_eq!(of_pool("pool_queue_depth", "outcomes"), 0.0);
+    assert_eq!(of_pool("pool_workers", "outcomes"), 0.0);
+    assert_eq!(of_pool("pool_wait_seconds_count", "outcomes"), 30.0);
+    assert_eq!(of_pool("pool_run_seconds_count", "outcomes"), 30.0);
+}
+
+#[test]
+fn the_depth_of_a_queue_is_what_waits_and_falls_when_it_is_cancelled_or_handed_back() {
+    let _alone = alone();
+    let token = CancelToken::new();
+    let pool = Pool::builder().name("depth").workers(0).queue(3);
+    let pool = pool.build(&token).unwrap();
+    for _ in 0..3 {
+        drop(pool.submit(|_| Ok(())).unwrap());
+    }
+    assert!(pool.try_submit(|_| Ok(())).unwrap_err().is_full());
+    assert_eq!(of_pool("pool_queue_depth", "depth"), 3.0);
+    token.cancel();
+    assert_eq!(of_pool("pool_queue_depth", "depth"), 0.0);
+    assert_eq!(pool_tasks("depth", "cancelled"), 3.0);
+
+    let pool = Pool::builder().name("handed back").workers(0);
+    let pool = pool.build(&CancelToken::new()).unwrap();
+    drop(pool.submit(|_| Ok(())).unwrap());
+    pool.shutdown(Shutdown::Abandon);
+    assert_eq!(of_pool("pool_queue_depth", "handed back"), 0.0);
+    assert_eq!(pool_tasks("handed back", "abandoned"), 1.0);
+}
+
+#[test]
+fn a_group_counts_its_tasks_by_outcome() {
+    let _alone = alone();
+    let count = |outcome| {
+        value(&format!(
+            r#"cleanbreak_group_tasks_total{{group="batch",outcome="{outcome}"}}"#
+        ))
+    };
+    let batch = GroupBuilder::new().name("batch").limit(1);
+    let collecting = batch.clone().collect_errors().collect_panics();
+    let ran =
+        collecting.scope(&CancelToken::new(), |group| {
+            drop(group.spawn(|_| Ok(()))?);
+            drop(group.spawn(|_| -> anyhow::Result<()> { anyhow::bail!("planted") })?);
+            drop(group.spawn(|_| -> anyhow::Result<()> {
+                std::panic::resume_unwind(Box::new("planted"))
+            })?);
+            Ok(())
+        });
+    assert!(ran.is_ok());
+    let failed = batch.scope(&CancelToken::new(), |group| {
+        let (go, wait) = bounded::<()>(0);
+        let first = group.spawn(move |_| -> anyhow::Result<()> {
+            wait.recv().ok();
+            anyhow::bail!("planted")
+        })?;
+        drop(group.spawn(|_| Ok(()))?); // behind it, with one thread
+        drop((go, first));
+        Ok(())
+    });
+    assert!(failed.is_err());
+    assert_eq!(
+        ["completed", "failed", "panicked", "cancelled"].map(count),
+        [1.0, 2.0, 1.0, 1.0]
+    );
+}
+
+#[test]
+fn cancellations_are_counted_once_each_by_kind_and_not_for_what_is_below_or_ends() {
+    let _alone = alone();
+    let kinds = || {
+        ["cancelled", "deadline_exceeded"].map(|kind| {
+            value(&format!(
+                r#"cleanbreak_cancellations_total{{kind="{kind}"}}"#
+            ))
+        })
+    };
+    let before = kinds();
+    let clock = Clock::manual();
+    let root = CancelToken::with_clock(&clock);
+    let children: Vec<_> = (0..10).map(|_| root.child()).collect();
+    let timed = root.child_timeout(secs(1));
+    clock.advance(secs(1));
+    assert!(timed.is_cancelled());
+    assert!(root.cancel());
+    assert!(!root.cancel() && !children[0].cancel());
+    // The routine end of a group is no cancellation.
+    cleanbreak::scope(&CancelToken::new(), |_| Ok(())).unwrap();
+    let after = kinds();
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [1.0, 1.0]);
+}
+
+#[test]
+fn ticks_that_nobody_took_are_counted_as_missed_and_none_twice() {
+    let _alone = alone();
+    let counts =
+        || ["ticks_total", "ticks_missed_total"].map(|m| value(&format!("cleanbreak_{m}")));
+    for (policy, sent, missed, waiting) in [
+        (MissedTicks::Skip, 13.0, 12.0, 1), // each replaces the one before
+        (MissedTicks::Burst, 13.0, 0.0, 13),
+        (MissedTicks::Delay, 1.0, 12.0, 1), // the first was never taken
+    ] {
+        let before = counts();
+        let clock = Clock::manual();
+        let ticker = Ticker::builder(secs(1)).clock(&clock).missed_ticks(policy);
+        let ticker = ticker.start().unwrap();
+        clock.advance(secs(10));
+        clock.advance(secs(3));
+        let after = counts();
+        let told = [after[0] - before[0], after[1] - before[1]];
+        assert_eq!(told, [sent, missed], "{policy:?}");
+        assert_eq!(ticker.try_iter().count(), waiting, "{policy:?}");
+    }
+}
+
+#[test]
+fn live_threads_and_waits_are_those_of_the_library() {
+    let _alone = alone();
+    in_time(|| {
+        let live = || value("cleanbreak_threads_live");
+        let waits = || value(r#"cleanbreak_wait_seconds_count{on="receive from a channel"}"#);
+        let (before, waited) = (live(), waits());
+        let (tx, rx) = SafeChannel::bounded::<u8>(1);
+        cleanbreak::scope(&CancelToken::new(), |group| {
+            group.spawn_named("metered", move |_| Ok(rx.recv().is_ok()))?;
+            until_waiting("metered");
+            assert!(live() >= before + 1.0);
+            tx.send(1)?;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(waits(), waited + 1.0);
+    });
+}
+
+#[test]
+fn a_signal_is_counted_by_its_name() {
+    let _alone = alone();
+    let series = r#"app_interrupt_total{signal="SIGUSR1"}"#;
+    let before = value(series);
+    in_time(move || {
+        let signals = Interrupts::subscribe(&[SIGUSR1]).unwrap();
+        for _ in 0..3 {
+            signal_hook::low_level::raise(SIGUSR1).unwrap();
+            signals.recv().unwrap();
+        }
+        drop(signals); // joins the thread that counts
+        assert_eq!(value(series), before + 3.0);
+    });
+}
+
+#[test]
+fn every_series_is_of_a_metric_that_is_described_and_of_its_type() {
+    let _alone = alone();
+    let clock = Clock::isolated();
+    let token = CancelToken::with_clock(&clock);
+    assert!(
+        token
+            .child_timeout(support::millis(1))
+            .wait_timeout(secs(60))
+    );
+    let text = PROMETHEUS.render();
+    let named = |name: &str| METRICS.iter().find(|metric| metric.name == name);
+    let mut types = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let metric = named(name).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let expected = match metric.kind {
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            _ => "summary", // what the exporter makes of a histogram without buckets
+        };
+        assert_eq!(kind, expected, "{name}");
+        assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+        types += 1;
+    }
+    assert!(types >= 3, "{text}");
+    let names: std::collections::BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+    assert_eq!(names.len(), METRICS.len());
+    for metric in METRICS {
+        let total = metric.name.ends_with("_total");
+        assert_eq!(total, metric.kind == MetricType::Counter, "{}", metric.name);
+        let seconds = metric.name.ends_with("_seconds");
+        assert_eq!(
+            seconds,
+            metric.kind == MetricType::Histogram,
+            "{}",
+            metric.name
+        );
+    }
+}
