@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
-use crate::observe::{self, Ended, SpanContext};
+use crate::observe::{self, Ended};
 use crate::sync::{Arc, Mutex};
-use crate::threads::{self, Task as Named};
+use crate::threads::{self, Inherited, Task as Named};
 
 /// What a task's failure does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +52,7 @@ pub(super) struct Packet<'scope, F, R, E, B> {
     end: &'scope End<E, B>,
     policy: Policy,
     named: Named,
-    span: SpanContext,
+    inherited: Inherited,
     state: Mutex<State<F, R, E>>,
 }
 
@@ -75,7 +75,7 @@ where
             end,
             policy,
             named,
-            span: SpanContext::here(),
+            inherited: Inherited::here(),
             state: Mutex::new(State::Waiting(task)),
         })
     }
@@ -164,7 +164,7 @@ where
             threads::run_task(&self.named);
         }
         let outcome = {
-            let _in_span = self.span.enter();
+            let _inside = self.inherited.enter();
             self.outcome(task)
         };
         // Who waits is told by the queue, which sees the end next.

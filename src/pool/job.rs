@@ -20,9 +20,9 @@ use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
 use crate::contain::drop_contained;
 use crate::group::PanicPayload;
-use crate::observe::{PoolFacts, SpanContext, Stopwatch};
+use crate::observe::{PoolFacts, Stopwatch};
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::threads::{self, Task as Named};
+use crate::threads::{self, Inherited, Task as Named};
 
 /// The side of a packet that the queue and its workers see.
 pub(super) trait Run<E>: Labelled + Send + Sync {
@@ -103,7 +103,7 @@ pub(super) struct Packet<F, R, E> {
     label: Label,
     timeout: Option<Duration>,
     queued: Stopwatch,
-    span: SpanContext,
+    inherited: Inherited,
     state: Mutex<State<F, R, E>>,
     ended: Condvar,
 }
@@ -140,7 +140,7 @@ impl<F, R, E> Packet<F, R, E> {
             label,
             timeout,
             queued: Stopwatch::start(),
-            span: SpanContext::here(),
+            inherited: Inherited::here(),
             state: Mutex::new(State::Waiting(task)),
             ended: Condvar::new(),
         })
@@ -212,7 +212,7 @@ where
         worker.facts.waited(self.queued);
         let started = Stopwatch::start();
         let (outcome, result) = {
-            let _in_span = self.span.enter();
+            let _inside = self.inherited.enter();
             run_contained(task, starts, &token)
         };
         worker.facts.ran(started);
