@@ -55,6 +55,7 @@
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | `io` | sockets, pipes, children and standard input whose waits end with a token (feature `io`, Unix) |
 //! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
@@ -90,6 +91,9 @@ pub mod channel;
 
 pub mod ticker;
 
+#[cfg(all(feature = "io", unix))]
+pub mod io;
+
 pub mod probe;
 
 pub mod group;
@@ -109,6 +113,8 @@ pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registrat
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
+#[cfg(all(feature = "io", unix))]
+pub use io::Interruptible;
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use probe::Probe;
 pub use resilience::{
