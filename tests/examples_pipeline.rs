@@ -199,6 +199,48 @@ fn ctrl_c_in_the_middle_loses_nothing_that_was_read_from_a_pipe() {
 }
 
 #[test]
+fn ctrl_c_in_the_middle_of_a_file_says_where_to_go_on() {
+    let folder = Folder::new("pipeline");
+    let outs = ["first", "second", "third"].map(|name| folder.join(name));
+    let total = 60_000;
+    let orders: String = (1..=total).map(|n| format!("o{n},a,1,DE\n")).collect();
+    let orders = folder.write("orders.csv", orders);
+    let orders = format!("--orders={}", orders.display());
+    let stock = folder.write("stock.csv", "a,1000000\n");
+    let stock = |file: &Path| format!("--stock={}", file.display());
+    let given = stock(&folder.join("stock.csv"));
+    let running = Running::start(&mut pipeline(&[&orders, "--takes=1ms", &given], &outs[0]));
+    until(|| {
+        let text = fs::read_to_string(outs[0].join("shipments.csv"));
+        text.is_ok_and(|text| text.lines().count() > 3)
+    });
+    let ended = running.stop(Signal::INT);
+    ended.exits(130).said("stopped by SIGINT");
+    let [shipped, _, dead, back] = counts(&outs[0]);
+    assert!(dead == 0 && back > 0, "{}", ended.out);
+    // If all had been read by then, there is nothing to skip, but all.
+    let skip = ended
+        .out
+        .lines()
+        .find_map(|line| line.split_once("--skip "));
+    let skip = skip.map_or(total, |(_, lines)| lines.trim().parse().unwrap());
+    assert_eq!(shipped + back, skip);
+
+    let backlog = format!("--orders={}", outs[0].join("backlog.csv").display());
+    let left = stock(&outs[0].join("stock.csv"));
+    run(&[&backlog, &left], &outs[1]).exits(0);
+    let left = stock(&outs[1].join("stock.csv"));
+    run(&[&orders, &left, &format!("--skip={skip}")], &outs[2]).exits(0);
+    let mut all: Vec<_> = outs
+        .iter()
+        .flat_map(|out| ids(out, "shipments.csv"))
+        .collect();
+    all.sort_by_key(|id| id[1..].parse::<u32>().unwrap());
+    assert!(all.into_iter().eq((1..=total).map(|n| format!("o{n}"))));
+    assert_eq!(folder.read("third/stock.csv"), "sku,quantity\na,940000\n");
+}
+
+#[test]
 fn orders_are_shipped_in_the_order_of_their_coming_also_through_the_files() {
     let folder = Folder::new("pipeline");
     let out = folder.join("out");

@@ -39,19 +39,22 @@ impl Input {
         }
     }
 
-    /// What was taken from the source and not given out: whole lines, and the beginning of one.
+    /// What was taken from the source and not given out: whole lines, and the beginning of one, if
+    /// that is nowhere else any more.
     pub(crate) fn rest(&mut self) -> (Vec<String>, Option<String>) {
         let Self::Lines(lines) = self else {
             return (Vec::new(), None);
         };
         let whole = std::iter::from_fn(|| lines.whole_line()).collect();
-        let cut = (!lines.buffer.is_empty()).then(|| text(lines.buffer.make_contiguous()));
+        let cut = !lines.is_file && !lines.buffer.is_empty();
+        let cut = cut.then(|| text(lines.buffer.make_contiguous()));
         (whole, cut)
     }
 }
 
 pub(crate) struct Lines {
     source: OwnedFd,
+    is_file: bool,
     bell: Arc<OwnedFd>,
     buffer: VecDeque<u8>,
     /// Where to look on for the end of a line.
@@ -60,21 +63,19 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn of_file(file: File) -> io::Result<Self> {
-        Self::new(file.into())
-    }
-
-    pub(crate) fn of_stdin() -> io::Result<Self> {
-        Self::new(io::stdin().as_fd().try_clone_to_owned()?)
-    }
-
-    fn new(source: OwnedFd) -> io::Result<Self> {
+        let is_file = file.metadata()?.is_file();
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self {
-            source,
+            source: file.into(),
+            is_file,
             bell: Arc::new(bell),
             buffer: VecDeque::new(),
             searched: 0,
         })
+    }
+
+    pub(crate) fn of_stdin() -> io::Result<Self> {
+        Self::of_file(io::stdin().as_fd().try_clone_to_owned()?.into())
     }
 
     fn next(&mut self, token: &CancelToken) -> io::Result<Step> {

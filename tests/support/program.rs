@@ -12,10 +12,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::support::{PATIENCE, until};
+use super::support::PATIENCE;
 
 /// The example's program, which `cargo test` and `cargo build --examples` build.
 pub(crate) fn program(name: &str) -> PathBuf {
@@ -157,25 +157,24 @@ impl Running {
 
     /// Waits for its end, and takes all that it said.
     pub(crate) fn wait(mut self) -> Ended {
-        let mut status = None;
-        until(|| {
-            self.lines.extend(self.incoming.try_iter());
-            status = self.child.try_wait().unwrap();
-            if status.is_none() {
-                thread::sleep(std::time::Duration::from_millis(1));
+        // Both outputs end with it.
+        loop {
+            match self.incoming.recv_timeout(PATIENCE) {
+                Ok(line) => self.lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end\n{}", self.all()),
             }
-            status.is_some()
-        });
+        }
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
-        self.lines.extend(self.incoming.try_iter());
+        let status = self.child.wait().unwrap();
         let text = |error| {
             let lines = self.lines.iter().filter(|line| line.error == error);
             lines.map(|line| format!("{}\n", line.text)).collect()
         };
         Ended {
-            status: status.unwrap(),
+            status,
             out: text(false),
             err: text(true),
         }
