@@ -98,6 +98,18 @@ pub(crate) fn group_task(group: &Arc<str>, ended: Ended) {
     counter!(names::GROUP_TASKS, "group" => group, "outcome" => ended.label()).increment(1);
 }
 
+pub(crate) fn loop_passes(name: &Arc<str>, passes: u64) {
+    counter!(names::LOOP_PASSES, "loop" => name.clone()).increment(passes);
+}
+
+pub(crate) fn loop_sample(name: &Arc<str>, since: Stopwatch) {
+    histogram!(names::LOOP_PASS, "loop" => name.clone()).record(since.0.elapsed());
+}
+
+pub(crate) fn loop_exit(name: &Arc<str>, reason: &'static str) {
+    counter!(names::LOOP_EXITS, "loop" => name.clone(), "reason" => reason).increment(1);
+}
+
 #[cfg(all(feature = "signal", unix))]
 pub(crate) fn interrupts(signal: i32, name: Option<&'static str>, count: u64) {
     let name: Arc<str> = name.map_or_else(|| signal.to_string().into(), Arc::from);

@@ -16,6 +16,9 @@ pub(super) const POOL_WORKERS: &str = "cleanbreak_pool_workers";
 pub(super) const POOL_QUEUE_DEPTH: &str = "cleanbreak_pool_queue_depth";
 pub(super) const POOL_WAIT: &str = "cleanbreak_pool_wait_seconds";
 pub(super) const POOL_RUN: &str = "cleanbreak_pool_run_seconds";
+pub(super) const LOOP_PASSES: &str = "cleanbreak_loop_passes_total";
+pub(super) const LOOP_PASS: &str = "cleanbreak_loop_pass_seconds";
+pub(super) const LOOP_EXITS: &str = "cleanbreak_loop_exits_total";
 #[cfg(all(feature = "signal", unix))]
 pub(super) const INTERRUPTS: &str = "app_interrupt_total";
 
@@ -77,6 +80,9 @@ const fn metric(
 /// | `cleanbreak_pool_queue_depth` | gauge | `pool` | tasks that wait for a worker |
 /// | `cleanbreak_pool_wait_seconds` | histogram | `pool` | from the submission to the start |
 /// | `cleanbreak_pool_run_seconds` | histogram | `pool` | from the start to the end |
+/// | `cleanbreak_loop_passes_total` | counter | `loop` | passes of the loops with a [`Probe`](crate::probe::Probe), told at breakpoints and at the end |
+/// | `cleanbreak_loop_pass_seconds` | histogram | `loop` | how long the passes at breakpoints took |
+/// | `cleanbreak_loop_exits_total` | counter | `loop`, `reason`: `broke`, `cancelled`, `deadline_exceeded`, `closed`, `panicked`, `abandoned`, or your own | loops that ended |
 /// | `app_interrupt_total` | counter | `signal`, such as `SIGUSR1` | signals that were delivered to subscribers (feature `signal`) |
 pub const METRICS: &[Metric] = &[
     metric(
@@ -157,6 +163,24 @@ pub const METRICS: &[Metric] = &[
         MetricType::Histogram,
         &["pool"],
         "Time from a task's start to its end.",
+    ),
+    metric(
+        LOOP_PASSES,
+        MetricType::Counter,
+        &["loop"],
+        "Passes of probed loops, told at breakpoints and at the end.",
+    ),
+    metric(
+        LOOP_PASS,
+        MetricType::Histogram,
+        &["loop"],
+        "How long the passes at breakpoints took.",
+    ),
+    metric(
+        LOOP_EXITS,
+        MetricType::Counter,
+        &["loop", "reason"],
+        "Probed loops that ended, by reason.",
     ),
     #[cfg(all(feature = "signal", unix))]
     metric(
