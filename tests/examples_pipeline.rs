@@ -120,18 +120,18 @@ fn a_stuck_last_stage_never_blocks_the_first_and_a_later_run_does_the_rest() {
     let start = folder.write("stock.csv", "sku,quantity\na,9000\nb,9000\nc,100\n");
     let given = format!("--stock={}", start.display());
     let ended = run(
-        &["--stuck", "--generate=5000", "--patience=500ms", &given],
+        &["--stuck", "--generate=1500", "--patience=500ms", &given],
         &first,
     );
-    ended.exits(3).said("5000 accepted = 0 shipped + ");
+    ended.exits(3).said("1500 accepted = 0 shipped + ");
     ended
         .complained("orders are stuck")
         .complained("to get an answer of the carrier");
     // Far more than the places in the channels.
     ended.said("times an order waited in a file");
     let [shipped_first, refused, dead, back] = counts(&first);
-    assert_eq!((shipped_first, refused + dead + back), (0, 5000));
-    assert!(back > 3000, "{}", ended.out);
+    assert_eq!((shipped_first, refused + dead + back), (0, 1500));
+    assert!(back > 800, "{}", ended.out);
 
     let orders = format!("--orders={}", first.join("backlog.csv").display());
     let stocked = format!("--stock={}", first.join("stock.csv").display());
@@ -152,7 +152,7 @@ fn a_stuck_last_stage_never_blocks_the_first_and_a_later_run_does_the_rest() {
     let dead_letters = lines(&first, ENDS[2]).len() + lines(&second, ENDS[2]).len();
     all.sort();
     all.dedup();
-    assert_eq!(all.len() + dead_letters, 5000);
+    assert_eq!(all.len() + dead_letters, 1500);
     // Goods are where they were, or shipped.
     let mut goods = stock(&second.join("stock.csv"));
     for (sku, quantity) in shipped(&[&second]) {
@@ -202,13 +202,12 @@ fn ctrl_c_in_the_middle_loses_nothing_that_was_read_from_a_pipe() {
 fn ctrl_c_in_the_middle_of_a_file_says_where_to_go_on() {
     let folder = Folder::new("pipeline");
     let outs = ["first", "second", "third"].map(|name| folder.join(name));
-    let total = 60_000;
+    let total = 2_000;
     let orders: String = (1..=total).map(|n| format!("o{n},a,1,DE\n")).collect();
     let orders = folder.write("orders.csv", orders);
     let orders = format!("--orders={}", orders.display());
-    let stock = folder.write("stock.csv", "a,1000000\n");
     let stock = |file: &Path| format!("--stock={}", file.display());
-    let given = stock(&folder.join("stock.csv"));
+    let given = stock(&folder.write("stock.csv", "a,1000000\n"));
     let running = Running::start(&mut pipeline(&[&orders, "--takes=1ms", &given], &outs[0]));
     until(|| {
         let text = fs::read_to_string(outs[0].join("shipments.csv"));
@@ -237,14 +236,14 @@ fn ctrl_c_in_the_middle_of_a_file_says_where_to_go_on() {
         .collect();
     all.sort_by_key(|id| id[1..].parse::<u32>().unwrap());
     assert!(all.into_iter().eq((1..=total).map(|n| format!("o{n}"))));
-    assert_eq!(folder.read("third/stock.csv"), "sku,quantity\na,940000\n");
+    assert_eq!(folder.read("third/stock.csv"), "sku,quantity\na,998000\n");
 }
 
 #[test]
 fn orders_are_shipped_in_the_order_of_their_coming_also_through_the_files() {
     let folder = Folder::new("pipeline");
     let out = folder.join("out");
-    let orders: String = (1..=3000).map(|n| format!("o{n},a,1,DE\n")).collect();
+    let orders: String = (1..=600).map(|n| format!("o{n},a,1,DE\n")).collect();
     let orders = folder.write("orders.csv", orders);
     let stock = folder.write("stock.csv", "a,1000000\n");
     let arguments = [
@@ -255,12 +254,12 @@ fn orders_are_shipped_in_the_order_of_their_coming_also_through_the_files() {
     let ended = run(&arguments.each_ref().map(String::as_str), &out);
     ended
         .exits(0)
-        .said("3000 accepted = 3000 shipped")
+        .said("600 accepted = 600 shipped")
         .said("times an order waited in a file");
     assert!(
         ids(&out, "shipments.csv")
             .into_iter()
-            .eq((1..=3000).map(|n| format!("o{n}")))
+            .eq((1..=600).map(|n| format!("o{n}")))
     );
 }
 

@@ -20,7 +20,7 @@ use anyhow::{Context as _, ensure};
 use cleanbreak::channel::RecvTimeoutError;
 use cleanbreak::group::SpawnError;
 use cleanbreak::interrupt::{Interrupts, SIGINT, SIGTERM, cause_exit_status, signal_name};
-use cleanbreak::{CancelToken, Cause, SafeChannel, SafeReceiver, scope, threads};
+use cleanbreak::{CancelToken, Cause, Clock, SafeChannel, SafeReceiver, scope, threads};
 use scopeguard::guard;
 
 use super::books::Accounts;
@@ -88,6 +88,8 @@ fn run_in(folder: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     };
     let service = CancelToken::new();
     let stop = Interrupts::cancel_on(&service, &[SIGINT, SIGTERM])?;
+    // The carrier sleeps for each order: without this, each would start and join a timer thread.
+    let timer = Clock::system().keep_timer()?;
     print("taking orders; Ctrl-C hands back what is on its way");
     let ran = line.run(input, options, &mut accounts, &service);
 
@@ -109,7 +111,7 @@ fn run_in(folder: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     }
     let spilled: u64 = handed_back.into_iter().sum::<io::Result<_>>()?;
     let some_left = closed?;
-    drop(stop);
+    drop((stop, timer));
     ensure!(threads::live().is_empty(), "left: {:?}", threads::live());
     if spilled > 0 {
         print(format_args!("{spilled} times an order waited in a file"));
