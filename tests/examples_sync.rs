@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs::{self, FileTimes, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -35,25 +36,39 @@ fn one_pass(arguments: &[&str], folder: &Folder) -> Ended {
     Running::start(command.arg("--passes=1")).wait()
 }
 
+type Tree = BTreeMap<String, Option<Vec<u8>>>;
+
 /// Every path below a folder; with its content if it is a file.
-fn tree(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+fn tree(root: &Path) -> Tree {
+    look(root).unwrap()
+}
+
+/// The same, if nothing vanishes while it is looked at.
+fn look(root: &Path) -> io::Result<Tree> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
             let name = path.strip_prefix(root).unwrap().display().to_string();
-            found.insert(name, path.is_file().then(|| fs::read(&path).unwrap()));
+            let content = match path.is_dir() {
+                true => None,
+                false => Some(fs::read(&path)?),
+            };
+            found.insert(name, content);
             if path.is_dir() {
                 folders.push(path);
             }
         }
     }
-    found
+    Ok(found)
 }
 
+/// Whether the target is like the source, but for what is temporary.
 fn same(folder: &Folder) -> bool {
-    let mut target = tree(&folder.join("target"));
+    let Ok(mut target) = look(&folder.join("target")) else {
+        return false;
+    };
     target.retain(|name, _| !name.starts_with(".sync-folders"));
     tree(&folder.join("source")) == target
 }
@@ -75,7 +90,7 @@ fn new_changed_and_deleted_files_reach_the_target_tick_by_tick() {
     folder.write("target/deep", "a file where the source has a folder");
     let mut running = Running::start(&mut sync(&["--every=20ms", "--delete"], &folder));
     running.await_line("2 copied (6 bytes), 3 deleted");
-    assert!(same(&folder));
+    until(|| same(&folder));
 
     // As long as before, and at another time: that is how a change is known.
     let a = folder.write("source/a", "other");
@@ -87,7 +102,7 @@ fn new_changed_and_deleted_files_reach_the_target_tick_by_tick() {
         .set_times(times)
         .unwrap();
     running.await_line("1 copied (5 bytes), 0 deleted");
-    assert!(same(&folder));
+    until(|| same(&folder));
     let copied = fs::metadata(folder.join("target/a")).unwrap();
     assert_eq!(copied.modified().unwrap(), long_ago);
 

@@ -90,7 +90,7 @@ impl Mirror {
         token: &CancelToken,
         pass: &mut Pass,
     ) -> Result<(), Cancelled> {
-        let (source, target) = (self.source.join(folder), self.target.join(folder));
+        let (source, target) = (below(&self.source, folder), below(&self.target, folder));
         // Invariant 2: a folder that cannot be listed is left as it is.
         let Some(wanted) = pass.note(&source, list(&source)) else {
             return Ok(());
@@ -207,6 +207,14 @@ fn delete(
         pass.deleted += u64::from(pass.note(&path, deleted).is_some());
     }
     Ok(())
+}
+
+/// The folder of this name, or the root itself, by the name that the user gave it.
+fn below(root: &Path, folder: &Path) -> PathBuf {
+    match folder.as_os_str().is_empty() {
+        true => root.to_owned(),
+        false => root.join(folder),
+    }
 }
 
 /// What is in a folder: all of it, or an error.
