@@ -168,7 +168,7 @@ fn ctrl_c_in_the_middle_loses_nothing_that_was_read_from_a_pipe() {
         let out = folder.join("out");
         let stock = folder.write("stock.csv", "a,1000000\n");
         let stock = format!("--stock={}", stock.display());
-        let mut command = pipeline(&["--orders=-", "--takes=1ms", &stock], &out);
+        let mut command = pipeline(&["--orders=-", "--takes=20ms", &stock], &out);
         let mut running = Running::start(command.stdin(Stdio::piped()));
         let mut stdin = running.stdin();
         let orders: String = (1..=1000).map(|n| format!("o{n},a,1,DE\n")).collect();
@@ -208,7 +208,7 @@ fn ctrl_c_in_the_middle_of_a_file_says_where_to_go_on() {
     let orders = format!("--orders={}", orders.display());
     let stock = |file: &Path| format!("--stock={}", file.display());
     let given = stock(&folder.write("stock.csv", "a,1000000\n"));
-    let running = Running::start(&mut pipeline(&[&orders, "--takes=1ms", &given], &outs[0]));
+    let running = Running::start(&mut pipeline(&[&orders, "--takes=20ms", &given], &outs[0]));
     until(|| {
         let text = fs::read_to_string(outs[0].join("shipments.csv"));
         text.is_ok_and(|text| text.lines().count() > 3)
