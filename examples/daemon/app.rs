@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use cleanbreak::group::SpawnError;
 use cleanbreak::interrupt::{
     Interrupt, Interrupts, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, cause_exit_status,
     signal_name,
@@ -24,7 +25,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use super::config::{Arguments, Command, Config, help};
 use super::log::Log;
-use super::server::Server;
+use super::server::{Answered, Server};
 use super::watch::Watch;
 
 const RELOADS: &str = "daemon_reloads_total";
@@ -89,8 +90,16 @@ fn serve(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(format_args!("listening on http://{address}"));
         print(format_args!("pid {}", std::process::id()));
         daemon.run(&signals, group.token())?;
-        Ok(acceptor.join()?)
-    })?;
+        match acceptor.join() {
+            Err(error) if error.is_not_started() => Ok(Answered::default()),
+            ended => Ok(ended?),
+        }
+    });
+    let answered = match answered {
+        // Told to stop before anything was started.
+        Err(error) if error.is::<SpawnError>() && service.is_cancelled() => Answered::default(),
+        ended => ended?,
+    };
 
     drop((stop, signals, timer));
     ensure!(threads::live().is_empty(), "left: {:?}", threads::live());

@@ -43,6 +43,7 @@ struct Client {
 }
 
 /// What became of the connections.
+#[derive(Default)]
 pub(crate) struct Answered {
     answered: usize,
     stuck: usize,
