@@ -107,6 +107,17 @@ pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use probe::Probe;
 pub use ticker::{MissedTicks, Tick, Ticker};
 
+/// Pages that are longer than a module's documentation. Empty but for text.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #![doc = include_str!("../docs/GUIDE.md")]
+
+    /// For those who come from Go.
+    pub mod from_go {
+        #![doc = include_str!("../docs/FROM-GO.md")]
+    }
+}
+
 /// The README's example is compiled and run with the others.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
