@@ -55,10 +55,12 @@
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | `io` | sockets, pipes, children and standard input whose waits end with a token (feature `io`, Unix) |
 //! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
-//! | [`resilience`] | what to do when the work fails: breaker, retry, shared retry budget |
+//! | [`supervise`] | loops that are restarted when they fail, started and stopped in order |
+//! | [`resilience`] | when the other side is slow, or fails: breaker, retry, bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //! | [`leak`] | threads that did not come home, for tests |
 //!
@@ -89,11 +91,16 @@ pub mod channel;
 
 pub mod ticker;
 
+#[cfg(all(feature = "io", unix))]
+pub mod io;
+
 pub mod probe;
 
 pub mod group;
 
 pub mod pool;
+
+pub mod supervise;
 
 pub mod resilience;
 
@@ -106,9 +113,15 @@ pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registrat
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
+#[cfg(all(feature = "io", unix))]
+pub use io::Interruptible;
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use probe::Probe;
-pub use resilience::{Breaker, Retry, RetryBudget};
+pub use resilience::{
+    Abandoner, AdaptiveLimit, Breaker, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter,
+    Retry, RetryBudget, Timeout,
+};
+pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// Pages that are longer than a module's documentation. Empty but for text.

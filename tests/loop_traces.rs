@@ -9,7 +9,9 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use cleanbreak::flow::Exit;
-use cleanbreak::{CancelToken, Clock, Pool, Probe, Shutdown, ThreadCache, scope};
+use cleanbreak::{
+    CancelToken, ChildSpec, Clock, Pool, Probe, Shutdown, Supervisor, ThreadCache, scope,
+};
 use parking_lot::Mutex;
 use support::{payload_of, secs};
 use tracing::field::{Field, Visit};
@@ -239,6 +241,21 @@ fn tasks_run_inside_the_span_that_spawned_or_submitted_them_and_threads_keep_non
             .join()
             .unwrap();
     }
+    let loops = {
+        let _service = info_span!("service").entered();
+        let child = ChildSpec::new("child", |cx| {
+            note("inherits", &format!("run {}", cx.restarts()))?;
+            cx.ready();
+            cx.token().wait();
+            Ok(())
+        });
+        Supervisor::builder()
+            .child(child)
+            .start(&CancelToken::new())
+            .unwrap()
+    };
+    loops.restart_child("child").unwrap();
+    loops.shutdown();
     // The same threads, now without a span.
     let warm = builder.scope(&CancelToken::new(), |group| {
         group.spawn(move |_| note("inherits", "warm thread again"))?;
@@ -256,6 +273,9 @@ fn tasks_run_inside_the_span_that_spawned_or_submitted_them_and_threads_keep_non
         .collect();
     for what in ["own thread", "warm thread", "pool"] {
         assert_eq!(seen[what], ["request"], "{what}");
+    }
+    for what in ["run 0", "run 1"] {
+        assert_eq!(seen[what], ["service"], "{what}");
     }
     for what in ["warm thread again", "pool again"] {
         assert!(seen[what].is_empty(), "{what}");

@@ -1,7 +1,7 @@
 //! Floor 0: facts about the library's parts, written and never read back.
 //!
 //! With the feature `tracing`, a task of a group or a pool runs inside the span in which it was
-//! spawned or submitted, and a [`Probe`](crate::probe::Probe) opens spans for the passes of a loop
+//! spawned or submitted, a supervised loop inside that in which its supervisor was started, and a [`Probe`](crate::probe::Probe) opens spans for the passes of a loop
 //! that are worth one. With the feature `metrics`, every part tells the [`metrics`](https://docs.rs/metrics) facade what
 //! it does, and whatever recorder the program has installed keeps it. Without the feature, every
 //! function that is called here is empty and every value is of size zero: there is no code left.
@@ -12,7 +12,7 @@
 //! * Each metric is in [`METRICS`], by name, type, labels and meaning, and [`describe_metrics`] tells
 //!   them to the recorder. Names follow the conventions of Prometheus: base units, `_total` for
 //!   counters.
-//! * Labels have few values: the names that you give to pools and groups, kinds of outcomes, names
+//! * Labels have few values: the names that you give to pools, groups and supervised loops, kinds of outcomes, names
 //!   of signals, and the words of a wait. Never a number, an address or an error's text.
 //!
 //! # What is not
@@ -57,7 +57,8 @@ use std::time::Duration;
 pub(crate) use facts::interrupts;
 pub(crate) use facts::{
     Alive, PoolFacts, Stopwatch, Wait, cancellation, group_task, loop_exit, loop_passes,
-    loop_sample, spawn_failure, ticks, timer_late,
+    loop_sample, spawn_failure, supervised_restart, supervised_run, supervisor_gave_up, ticks,
+    timer_late,
 };
 pub(crate) use spans::{SpanContext, SpanGuard, breakpoint, marker, overdue_pass};
 #[cfg(feature = "metrics")]

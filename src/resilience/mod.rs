@@ -1,4 +1,4 @@
-//! Floor 5: what to do when the work fails.
+//! Floor 5: what to do when the other side is slow, or fails.
 //!
 //! A call to something that may fail, hang or be overrun. Each part decides one thing and is used by
 //! itself; they fit into each other as closures do, the outer one around the inner one. All of them
@@ -9,6 +9,12 @@
 //! | [`breaker`] | whether to call at all: not while what is called is down |
 //! | [`retry`] | whether to try again, and when |
 //! | [`budget`] | how many retries all callers together may make |
+//! | [`Timeout`] | bounds a call that can be told, by a token with a deadline |
+//! | [`Abandoner`] | bounds a call that cannot: on a thread of its own, which is left behind when it is late |
+//! | [`Bulkhead`] | so many calls at a time, first come first served |
+//! | [`RateLimiter`], [`KeyedRateLimiter`] | so many calls in a time, for all or for each key |
+//! | [`Hedge`] | a second attempt when the first one is slow; the first success wins |
+//! | [`AdaptiveLimit`] | so many calls at a time, where the number is found out |
 //!
 //! # Examples
 //!
@@ -42,14 +48,35 @@
 //! assert!(error.last_error().unwrap().is_rejected());
 //! ```
 
+mod abandon;
+mod adaptive;
+mod bulkhead;
+mod call;
+mod controller;
+mod hedge;
+mod latency;
+mod permits;
+mod rate_limit;
+mod semaphore;
 mod setting;
 mod sliced;
+mod timeout;
 
 pub mod breaker;
 pub mod budget;
 pub mod retry;
 
+pub use abandon::{
+    AbandonError, AbandonedCall, Abandoner, AbandonerBuilder, Late, RefusedCall, RefusedKind,
+};
+pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptivePermit, Outcome};
 pub use breaker::Breaker;
 pub use budget::RetryBudget;
+pub use bulkhead::{Bulkhead, Permit};
+pub use call::CallError;
+pub use hedge::{Hedge, HedgeBuilder, HedgeError, HedgeStats};
+pub use rate_limit::{KeyedRateLimiter, Quota, RateLimitError, RateLimiter};
 pub use retry::Retry;
+pub use semaphore::AcquireError;
 pub use setting::InvalidSetting;
+pub use timeout::{Timeout, TimeoutError};

@@ -19,6 +19,8 @@ mod registry;
 mod spawn;
 
 pub(crate) use origin::{Inherited, Origin, OriginGuard};
+#[cfg(all(feature = "io", unix))]
+pub(crate) use registry::waiting_at;
 pub(crate) use registry::{Record, Task, await_retired, current_record, run_task};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 pub use spawn::ThreadError;

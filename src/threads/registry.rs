@@ -311,7 +311,11 @@ pub(crate) fn await_retired(within: Option<&Origin>, patience: Duration) -> Vec<
 /// ```
 #[track_caller]
 pub fn waiting_on(on: &'static str) -> WaitGuard {
-    let at = Location::caller();
+    waiting_at(on, Location::caller())
+}
+
+/// For a wait that knows a better line to show than that of its caller.
+pub(crate) fn waiting_at(on: &'static str, at: &'static Location<'static>) -> WaitGuard {
     let record = current_record();
     let before = record.as_ref().and_then(|record| {
         let since = now();

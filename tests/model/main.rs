@@ -17,6 +17,7 @@ mod clock;
 #[path = "../../src/contain.rs"]
 mod contain;
 mod group;
+mod permits;
 mod pool;
 #[path = "../../src/resilience/sliced.rs"]
 mod sliced;
