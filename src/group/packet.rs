@@ -52,12 +52,12 @@ pub(super) struct Packet<'scope, F, R, E, B> {
     end: &'scope End<E, B>,
     policy: Policy,
     named: Named,
-    span: SpanContext,
     state: Mutex<State<F, R, E>>,
 }
 
 enum State<F, R, E> {
-    Waiting(F),
+    /// The span is not held open for longer than the task runs, whoever keeps the handle.
+    Waiting(F, SpanContext),
     Running,
     Ended(Result<R, TaskError<E>>),
     Taken,
@@ -75,8 +75,7 @@ where
             end,
             policy,
             named,
-            span: SpanContext::here(),
-            state: Mutex::new(State::Waiting(task)),
+            state: Mutex::new(State::Waiting(task, SpanContext::here())),
         })
     }
 
@@ -91,9 +90,13 @@ where
 
     /// Takes the closure out, if it has not been.
     pub(super) fn take_task(&self) -> Option<F> {
+        self.take().map(|(task, _span)| task)
+    }
+
+    fn take(&self) -> Option<(F, SpanContext)> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Running) {
-            State::Waiting(task) => Some(task),
+            State::Waiting(task, span) => Some((task, span)),
             other => {
                 *state = other;
                 None
@@ -158,13 +161,15 @@ where
     B: Send + 'scope,
 {
     fn run(&self) {
-        let Some(task) = self.take_task() else { return };
+        let Some((task, span)) = self.take() else {
+            return;
+        };
         // One that is skipped may be on a thread that has another name.
         if !self.end.token().is_cancelled() {
             threads::run_task(&self.named);
         }
         let outcome = {
-            let _in_span = self.span.enter();
+            let _in_span = span.enter();
             self.outcome(task)
         };
         // Who waits is told by the queue, which sees the end next.
@@ -182,7 +187,7 @@ impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
     }
 
     fn is_finished(&self) -> bool {
-        !matches!(*self.state.lock(), State::Waiting(_) | State::Running)
+        !matches!(*self.state.lock(), State::Waiting(..) | State::Running)
     }
 }
 

@@ -36,6 +36,7 @@
 //! | `loop.is_last` | the loop has ended |
 //! | `loop.exit` | why: `broke`, `cancelled`, `deadline_exceeded`, `closed`, `panicked`, `abandoned`, or your own word |
 //! | `loop.slow_ms` | how long the pass took, in milliseconds, if it was over its time |
+//! | `otel.status_code` | `ERROR` after an end without `finish`: by it the tools of OpenTelemetry know a span that failed |
 //!
 //! # Invariants
 //!
@@ -374,10 +375,11 @@ impl Probe {
             exit: None,
             slow: None,
             alarming: false,
+            failed: false,
         }
     }
 
-    fn end(&mut self, reason: &'static str, alarming: bool) {
+    fn end(&mut self, reason: &'static str, failed: bool) {
         if !self.shared.retire(self.passes) {
             return;
         }
@@ -389,7 +391,8 @@ impl Probe {
             total: self.total.or(Some(self.passes)),
             exit: Some(reason),
             slow,
-            alarming: alarming || slow.is_some(),
+            alarming: failed || slow.is_some(),
+            failed,
             ..self.breakpoint(self.passes)
         });
     }
