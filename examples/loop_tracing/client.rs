@@ -61,6 +61,7 @@ impl Client {
         let mut delays = Backoff::exponential(FIRST_DELAY).delays().take(RETRIES);
         'attempts: loop {
             let answer = self.attempt(request, &budget);
+            self.note(&answer);
             if !worth_another(&answer) {
                 break 'attempts answer;
             }
@@ -147,8 +148,6 @@ impl HttpClient for Client {
         'life0: 'async_trait,
         Self: 'async_trait,
     {
-        let answer = self.send(&request);
-        self.note(&answer);
-        Box::pin(ready(answer))
+        Box::pin(ready(self.send(&request)))
     }
 }

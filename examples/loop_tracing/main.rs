@@ -8,7 +8,8 @@
 //! that the loops must make. With `OTEL_EXPORTER_OTLP_ENDPOINT` (or
 //! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) it sends to that collector instead, by HTTP without TLS,
 //! and fails if that does not take every span. Options: `--passes N` in all (1000000), `--every N`
-//! of each worker (50000), `--flush MILLIS` for the last export (2000).
+//! of each worker (50000), `--flush MILLIS` for the last export (2000), and `--unparented`, which
+//! spawns outside of the span: then it must fail.
 
 mod client;
 mod export;
@@ -21,7 +22,7 @@ mod work;
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cleanbreak::{CancelToken, Clock, threads};
 use opentelemetry::trace::TracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
@@ -59,12 +60,14 @@ fn to_ourselves(options: &Options) -> anyhow::Result<()> {
         traced(options, Export::start(Some(address))?)
     })?;
     // What arrived is worth seeing in any case.
-    let tree = Tree::grow(&received.requests).context("what arrived is no tree")?;
-    print!("{tree}");
-    if let Some(refused) = received.refused.first() {
-        bail!("the collector refused a request: {refused}");
+    let tree = Tree::grow(&received.requests);
+    if let Ok(tree) = &tree {
+        print!("{tree}");
     }
     sent?;
+    let refused = &received.refused;
+    ensure!(refused.is_empty(), "the collector refused: {refused:?}");
+    let tree = tree.context("what arrived is no tree")?;
     verdict::judge(&tree, options)?;
     println!("all {} spans are where they belong", tree.len());
     Ok(())

@@ -14,6 +14,8 @@ pub(crate) struct Options {
     pub(crate) every: u64,
     /// For the last export.
     pub(crate) flush: Duration,
+    /// Spawns outside of the span, so that the check of the tree has something to find.
+    pub(crate) unparented: bool,
 }
 
 impl Options {
@@ -21,12 +23,17 @@ impl Options {
         mut arguments: impl Iterator<Item = String>,
     ) -> anyhow::Result<Self> {
         let (mut passes, mut every, mut flush) = (1_000_000_u64, 50_000, 2000);
+        let mut unparented = false;
         while let Some(option) = arguments.next() {
             let value = match option.as_str() {
                 "--passes" => &mut passes,
                 "--every" => &mut every,
                 "--flush" => &mut flush,
-                _ => bail!("unknown option {option:?}: there are --passes, --every and --flush"),
+                "--unparented" => {
+                    unparented = true;
+                    continue;
+                }
+                _ => bail!("unknown option {option:?}"),
             };
             let given = arguments.next();
             let given = given.with_context(|| format!("{option} needs a number"))?;
@@ -44,6 +51,7 @@ impl Options {
             passes,
             every,
             flush,
+            unparented,
         })
     }
 

@@ -38,11 +38,13 @@ impl Tree {
         spans.sort_by_key(|span| span.start_time_unix_nano);
         let mut below: HashMap<&[u8], Vec<&Span>> = HashMap::new();
         for span in &spans {
-            ensure!(span.trace_id == spans[0].trace_id, "there are two traces");
             below.entry(&span.parent_span_id).or_default().push(span);
         }
         let roots = below.remove(&[][..]).unwrap_or_default();
         ensure!(roots.len() == 1, "{} spans have no parent", roots.len());
+        let trace = &roots[0].trace_id;
+        let strays = spans.iter().filter(|span| span.trace_id != *trace).count();
+        ensure!(strays == 0, "{strays} spans are of another trace");
         let root = Node::grow(roots[0], &mut below);
         let orphans: Vec<_> = below
             .into_values()

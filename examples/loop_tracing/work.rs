@@ -19,7 +19,8 @@ pub(crate) const DONE: u64 = 7;
 
 /// All under one span. The first error is the result.
 pub(crate) fn run(options: &Options, token: &CancelToken) -> anyhow::Result<()> {
-    let _batch = info_span!("batch").entered();
+    let batch = info_span!("batch");
+    let _batch = (!options.unparented).then(|| batch.enter());
     let pool = Pool::builder().name("pool").workers(2).build(token)?;
     let total = scope(token, |group| {
         let mut workers = Vec::new();
