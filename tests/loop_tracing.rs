@@ -1,10 +1,12 @@
 //! The example `loop_tracing`, run as its users run it: with its own collector, with collectors of
 //! these tests, which decode what they get, and with those that are down, silent or unwilling.
 
+#[path = "../examples/loop_tracing/receiver.rs"]
+mod receiver;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -483,5 +485,106 @@ fn what_it_cannot_do_is_said_before_the_work() {
             ended.exits(1).complained(why);
             assert!(!ended.out.contains("passes in"), "{}", ended.out);
         }
+    });
+}
+
+/// What the example's own collector says to these bytes, to the end of the connection.
+fn answered(address: SocketAddr, pieces: &[&[u8]]) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    for piece in pieces {
+        socket.write_all(piece).ok(); // it may have refused after the first
+    }
+    socket.shutdown(std::net::Shutdown::Write).ok();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).ok();
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn its_own_collector_takes_requests_in_pieces_and_one_after_the_other() {
+    in_time(|| {
+        let head = "POST /v1/traces HTTP/1.1\r\nContent-Type: application/x-protobuf\r\n\
+                    Content-Length: 2\r\n\r\n";
+        let empty = [0x0a, 0]; // one empty list of spans
+        let bytes = [head.as_bytes(), &empty].concat();
+        let (answers, received) = receiver::serve(|address| {
+            let twice = [&bytes[..], &bytes[..9]];
+            let pieces: Vec<_> = bytes[9..].chunks(1).collect();
+            Ok(answered(address, &[&twice[..], &pieces[..]].concat()))
+        })
+        .unwrap();
+        assert_eq!(answers.unwrap().matches("HTTP/1.1 200 OK").count(), 2);
+        assert_eq!(received.requests.len(), 2);
+        assert_eq!(received.requests[1].resource_spans.len(), 1);
+        assert!(received.refused.is_empty(), "{:?}", received.refused);
+    });
+}
+
+#[test]
+fn its_own_collector_refuses_what_is_no_request_and_keeps_nothing_of_it() {
+    let post = "POST /v1/traces HTTP/1.1\r\n";
+    let kind = "content-type: application/x-protobuf\r\n";
+    let cases = [
+        ("\0\0\r\n\r\n".to_owned(), "400"),
+        (format!("{post}{kind}content-length: 9\r\n\r\nshort"), "400"),
+        (format!("{post}{kind}content-length: 3\r\n\r\nabc"), "400"),
+        ("POST /v1/tra".to_owned(), "400"),
+        (format!("POST /v1/logs HTTP/1.1\r\n{kind}\r\n"), "404"),
+        (format!("GET /v1/traces HTTP/1.1\r\n{kind}\r\n"), "405"),
+        (format!("{post}{kind}\r\n"), "411"),
+        (
+            format!("{post}{kind}content-length: 99999999\r\n\r\n"),
+            "413",
+        ),
+        (
+            format!("{post}{kind}content-length: 99999999999999999999\r\n\r\n"),
+            "411",
+        ),
+        (
+            format!("{post}content-type: application/json\r\n\r\n"),
+            "415",
+        ),
+        (format!("{post}{kind}content-encoding: gzip\r\n\r\n"), "415"),
+        (
+            format!("{post}{kind}transfer-encoding: chunked\r\n\r\n"),
+            "415",
+        ),
+        (format!("{post}x: {}", "x".repeat(9000)), "431"),
+    ];
+    in_time(move || {
+        let ((), received) = receiver::serve(|address| {
+            for (bytes, status) in &cases {
+                let answer = answered(address, &[bytes.as_bytes()]);
+                assert!(
+                    answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                    "{bytes:?}: {answer}"
+                );
+            }
+            Ok(())
+        })
+        .map(|(result, received)| (result.unwrap(), received))
+        .unwrap();
+        assert!(received.requests.is_empty());
+        assert_eq!(received.refused.len(), 13, "{:?}", received.refused);
+    });
+}
+
+#[test]
+fn its_own_collector_has_a_bound_of_connections_and_silent_ones_do_not_hold_up_its_end() {
+    in_time(|| {
+        let (result, received) = receiver::serve(|address| {
+            let silent: Vec<_> = (0..8)
+                .map(|_| TcpStream::connect(address).unwrap())
+                .collect();
+            // They are accepted in their order, so this one is too many.
+            assert_eq!(answered(address, &[]), "");
+            Ok(silent)
+        })
+        .unwrap();
+        for mut socket in result.unwrap() {
+            assert_eq!(socket.read(&mut [0]).unwrap(), 0, "it is open");
+        }
+        assert_eq!(received.refused, ["too many connections"]);
     });
 }

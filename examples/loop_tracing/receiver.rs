@@ -113,7 +113,11 @@ fn converse(socket: TcpStream, told: &CancelToken, inbox: &Inbox) {
                 status
             }
         };
-        if connection.answer(answer).is_err() || answer != "200 OK" {
+        if connection.answer(answer).is_err() {
+            break 'requests;
+        }
+        if answer != "200 OK" {
+            connection.listen_out();
             break 'requests;
         }
     }
@@ -168,6 +172,13 @@ impl Connection {
         let read = (&*self.socket).read(&mut piece)?;
         self.input.extend_from_slice(&piece[..read]);
         Ok(read)
+    }
+
+    /// Closing a socket that has something unread would take the answer back.
+    fn listen_out(&mut self) {
+        drop(self.socket.shutdown(Shutdown::Write));
+        let mut rest = (&*self.socket).take(LONGEST_BODY as u64);
+        drop(io::copy(&mut rest, &mut io::sink()));
     }
 
     /// An empty message is a full success.
