@@ -59,6 +59,7 @@
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
+//! | [`leak`] | threads that did not come home, for tests |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -96,6 +97,8 @@ pub mod pool;
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;
 
+pub mod leak;
+
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
@@ -103,6 +106,17 @@ pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use probe::Probe;
 pub use ticker::{MissedTicks, Tick, Ticker};
+
+/// Pages that are longer than a module's documentation. Empty but for text.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #![doc = include_str!("../docs/GUIDE.md")]
+
+    /// For those who come from Go.
+    pub mod from_go {
+        #![doc = include_str!("../docs/FROM-GO.md")]
+    }
+}
 
 /// The README's example is compiled and run with the others.
 #[cfg(doctest)]

@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
-use crate::observe::{self, Ended, SpanContext};
+use crate::observe::{self, Ended};
 use crate::sync::{Arc, Mutex};
-use crate::threads::{self, Task as Named};
+use crate::threads::{self, Inherited, Task as Named};
 
 /// What a task's failure does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,8 +56,9 @@ pub(super) struct Packet<'scope, F, R, E, B> {
 }
 
 enum State<F, R, E> {
-    /// The span is not held open for longer than the task runs, whoever keeps the handle.
-    Waiting(F, SpanContext),
+    /// What is inherited, such as a span, is not held for longer than the task runs, whoever keeps
+    /// the handle.
+    Waiting(F, Inherited),
     Running,
     Ended(Result<R, TaskError<E>>),
     Taken,
@@ -75,7 +76,7 @@ where
             end,
             policy,
             named,
-            state: Mutex::new(State::Waiting(task, SpanContext::here())),
+            state: Mutex::new(State::Waiting(task, Inherited::here())),
         })
     }
 
@@ -90,13 +91,13 @@ where
 
     /// Takes the closure out, if it has not been.
     pub(super) fn take_task(&self) -> Option<F> {
-        self.take().map(|(task, _span)| task)
+        self.take().map(|(task, _inherited)| task)
     }
 
-    fn take(&self) -> Option<(F, SpanContext)> {
+    fn take(&self) -> Option<(F, Inherited)> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Running) {
-            State::Waiting(task, span) => Some((task, span)),
+            State::Waiting(task, inherited) => Some((task, inherited)),
             other => {
                 *state = other;
                 None
@@ -161,7 +162,7 @@ where
     B: Send + 'scope,
 {
     fn run(&self) {
-        let Some((task, span)) = self.take() else {
+        let Some((task, inherited)) = self.take() else {
             return;
         };
         // One that is skipped may be on a thread that has another name.
@@ -169,7 +170,7 @@ where
             threads::run_task(&self.named);
         }
         let outcome = {
-            let _in_span = span.enter();
+            let _inside = inherited.enter();
             self.outcome(task)
         };
         // Who waits is told by the queue, which sees the end next.

@@ -20,9 +20,9 @@ use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
 use crate::contain::drop_contained;
 use crate::group::PanicPayload;
-use crate::observe::{PoolFacts, SpanContext, Stopwatch};
+use crate::observe::{PoolFacts, Stopwatch};
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::threads::{self, Task as Named};
+use crate::threads::{self, Inherited, Task as Named};
 
 /// The side of a packet that the queue and its workers see.
 pub(super) trait Run<E>: Labelled + Send + Sync {
@@ -116,11 +116,11 @@ enum State<F, R, E> {
     Taken,
 }
 
-/// A closure, with the span that it is to run in: not held open for longer than it runs, whoever
-/// keeps the handle.
+/// A closure, with what it inherits from where it was submitted, such as a span: not held for
+/// longer than it runs, whoever keeps the handle.
 struct Asked<F> {
     task: F,
-    span: SpanContext,
+    inherited: Inherited,
 }
 
 impl<F, R, E> State<F, R, E> {
@@ -142,12 +142,12 @@ impl<F, R, E> State<F, R, E> {
 
 impl<F, R, E> Packet<F, R, E> {
     pub(super) fn new(label: Label, timeout: Option<Duration>, task: F) -> Arc<Self> {
-        let span = SpanContext::here();
+        let inherited = Inherited::here();
         Arc::new(Self {
             label,
             timeout,
             queued: Stopwatch::start(),
-            state: Mutex::new(State::Waiting(Asked { task, span })),
+            state: Mutex::new(State::Waiting(Asked { task, inherited })),
             ended: Condvar::new(),
         })
     }
@@ -169,14 +169,14 @@ impl<F, R, E> Packet<F, R, E> {
 /// The pool's token decides whether a task starts, and not its own: a timeout that has just begun
 /// to count is the running task's affair.
 fn run_contained<F, R, E>(
-    Asked { task, span }: Asked<F>,
+    Asked { task, inherited }: Asked<F>,
     starts: bool,
     token: &CancelToken,
 ) -> (Outcome, Result<R, JobError<E>>)
 where
     F: FnOnce(&CancelToken) -> Result<R, E>,
 {
-    let _in_span = span.enter();
+    let _inside = inherited.enter();
     if !starts {
         drop_contained(task);
         return (Outcome::Cancelled, Err(JobError::Cancelled));

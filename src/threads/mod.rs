@@ -14,10 +14,12 @@
 //! 2. Ids grow and are never used again.
 //! 3. Lock order: the registry's lock before a record's; neither is held while user code runs.
 
+mod origin;
 mod registry;
 mod spawn;
 
-pub(crate) use registry::{Record, Task, current_record, run_task};
+pub(crate) use origin::{Inherited, Origin, OriginGuard};
+pub(crate) use registry::{Record, Task, await_retired, current_record, run_task};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 pub use spawn::ThreadError;
 pub(crate) use spawn::{Handle, Spec, spawn};

@@ -8,10 +8,14 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::origin::{Origin, OriginGuard};
 use crate::observe;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Condvar, Mutex};
 
 static REGISTRY: LazyLock<Mutex<BTreeMap<u64, Arc<Record>>>> = LazyLock::new(Mutex::default);
+
+/// Told, under the registry's lock, when a thread has gone from it.
+static RETIRED: LazyLock<Condvar> = LazyLock::new(Condvar::new);
 
 // Relaxed is enough: the value only has to be unique.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -55,6 +59,7 @@ impl fmt::Display for Task {
 pub(crate) struct Record {
     id: u64,
     own: Task,
+    origin: Origin,
     since: Instant,
     activity: Mutex<Activity>,
 }
@@ -124,6 +129,7 @@ impl Record {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             own,
+            origin: Origin::here(),
             since: now(),
             activity: Mutex::default(),
         });
@@ -132,13 +138,17 @@ impl Record {
     }
 
     pub(crate) fn retire(&self) {
-        let record = REGISTRY.lock().remove(&self.id);
+        let mut registry = REGISTRY.lock();
+        let record = registry.remove(&self.id);
+        RETIRED.notify_all();
+        drop(registry);
         drop(record);
     }
 
     /// Makes this the record of the calling thread.
-    pub(crate) fn adopt(self: &Arc<Self>) {
+    pub(crate) fn adopt(self: &Arc<Self>) -> OriginGuard {
         CURRENT.with_borrow_mut(|current| *current = Some(self.clone()));
+        self.origin.enter()
     }
 
     /// Says that the thread runs none of a group's tasks any more.
@@ -234,6 +244,35 @@ pub(crate) fn run_task(task: &Task) {
 pub fn live() -> Vec<ThreadInfo> {
     let records: Vec<_> = REGISTRY.lock().values().cloned().collect();
     records.iter().map(|record| record.info()).collect()
+}
+
+/// Waits for all threads within a mark, or for all there are, to be gone, but the calling one; for
+/// `patience` at most. Returns those that are left.
+pub(crate) fn await_retired(within: Option<&Origin>, patience: Duration) -> Vec<ThreadInfo> {
+    let deadline = now().checked_add(patience);
+    let own = current_record().map(|record| record.id);
+    let counts = |record: &Record| {
+        Some(record.id) != own && within.is_none_or(|mark| record.origin.is_within(mark))
+    };
+    let mut registry = REGISTRY.lock();
+    loop {
+        let left = registry.values().filter(|record| counts(record));
+        let left: Vec<_> = left.cloned().collect();
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let late = match deadline {
+            Some(at) => RETIRED.wait_until(&mut registry, at).timed_out(),
+            None => {
+                RETIRED.wait(&mut registry);
+                false
+            }
+        };
+        if late {
+            drop(registry);
+            return left.iter().map(|record| record.info()).collect();
+        }
+    }
 }
 
 /// Says what the calling thread waits on until the guard is dropped.
