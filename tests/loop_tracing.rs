@@ -407,6 +407,26 @@ fn a_collector_that_never_answers_is_left_when_the_time_of_the_flush_is_up() {
     });
 }
 
+/// A listener whose queue is full answers no further connect, and nothing interrupts a connect.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_collector_that_does_not_even_accept_is_left_as_well() {
+    in_time(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, support::millis(200));
+        let waiting: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+        let endpoint = format!("http://{address}");
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint);
+        let ended = run(&["--flush", "300"], &[endpoint]);
+        ended.exits(1).said("flush: stopped after ");
+        assert_eq!(ended.counts(), [SPANS, 0, 0, SPANS, 0]);
+        ended.said("the exporting thread is joined");
+        drop(waiting);
+    });
+}
+
 #[test]
 fn an_export_that_takes_longer_than_the_environment_allows_is_lost_before_the_flush_is_over() {
     in_time(|| {

@@ -15,7 +15,8 @@ use ureq::Agent;
 
 use super::tally::Tally;
 
-/// Nothing interrupts a connect, so it has a bound of its own.
+/// Nothing interrupts a connect, so it has a bound of its own. (Nor the lookup of a name, for which
+/// ureq starts a thread; an address needs none.)
 pub(crate) const CONNECT: Duration = Duration::from_secs(1);
 
 /// After the first attempt.
