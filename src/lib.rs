@@ -58,6 +58,7 @@
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
+//! | `diagnose` | a dump of all threads with their stacks (feature `diagnose`; stacks on Linux, x86-64) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -92,6 +93,9 @@ pub mod pool;
 
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;
+
+#[cfg(feature = "diagnose")]
+pub mod diagnose;
 
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};

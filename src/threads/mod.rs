@@ -13,10 +13,15 @@
 //!    later; who joins it waits for that.)
 //! 2. Ids grow and are never used again.
 //! 3. Lock order: the registry's lock before a record's; neither is held while user code runs.
+//! 4. What a thread waits on is written by that thread alone, without a lock.
 
+mod moment;
 mod registry;
 mod spawn;
+mod wait;
 
+#[cfg(feature = "diagnose")]
+pub(crate) use registry::records;
 pub(crate) use registry::{Record, Task, current_record, run_task};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 pub use spawn::ThreadError;
