@@ -111,12 +111,19 @@ impl RunCounter {
         let mut numbers = line.split_ascii_whitespace().map(str::parse);
         let mut next = || numbers.next()?.ok();
         let runs = next().zip(next()).zip(next());
-        match runs {
-            // A thread that shows here has run at least once: a kernel that does not count.
-            None | Some(((_, _), 0)) => Err(StackProblem::Denied),
-            Some(((run, waited), times)) => Ok([run, waited, times]),
+        match runs.ok_or(StackProblem::Denied)? {
+            // It has not begun to run, or this kernel does not count.
+            ((_, _), 0) if kernel_counts() => Err(StackProblem::Running),
+            ((_, _), 0) => Err(StackProblem::Denied),
+            ((run, waited), times) => Ok([run, waited, times]),
         }
     }
+}
+
+/// Whether the calling thread, which runs, has been counted.
+fn kernel_counts() -> bool {
+    let own = std::fs::read_to_string("/proc/thread-self/schedstat");
+    own.is_ok_and(|line| !line.trim_end().ends_with(" 0"))
 }
 
 /// All of these are one short line.
