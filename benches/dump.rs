@@ -8,7 +8,7 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cleanbreak::diagnose::{DumpedThread, ThreadDump};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -56,6 +56,22 @@ fn is_right(thread: &DumpedThread) -> bool {
             .any(|frame| frame.function().is_some_and(sleeps) && frame.line() == Some(LINE))
 }
 
+/// Processor time of the calling thread, which on a busy machine says more.
+fn processor_time() -> Duration {
+    let line = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = line.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
+/// A dump and what it took.
+fn timed(which: &str) -> ThreadDump {
+    let (start, busy) = (Instant::now(), processor_time());
+    let dump = ThreadDump::capture();
+    let (took, busy) = (start.elapsed(), processor_time() - busy);
+    println!("the {which} dump: {took:.1?}, of which on a processor {busy:.1?}");
+    dump
+}
+
 /// How many stacks of sleepers are right.
 fn right(dump: &ThreadDump) -> usize {
     let sleepers = dump.threads().iter();
@@ -70,10 +86,8 @@ fn dump(c: &mut Criterion) {
     for count in [1000, 100, 10] {
         let sleepers = Sleepers::new(count);
         if std::mem::take(&mut first) {
-            let start = Instant::now();
-            let dump = ThreadDump::capture();
-            println!("the first dump, of a thousand: {:?}", start.elapsed());
-            assert!(dump.threads().len() > count);
+            assert!(timed("first").threads().len() > count);
+            assert!(timed("second").threads().len() > count);
         }
         // Until the last of them sleeps.
         for tries in 0.. {

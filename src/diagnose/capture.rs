@@ -97,8 +97,10 @@ impl Engine {
             .into_iter()
             .map(|sample| self.show(sample, options, now))
             .collect();
+        self.looks
+            .retain(|tid, look| look.seen == now || !wanted(tid));
+        problems.extend(denied(&threads).map(str::to_owned));
         if options.only.is_none() {
-            self.looks.retain(|_, look| look.seen == now);
             threads.extend(unlisted.iter().map(|record| unseen(record.info())));
             // Where no threads are listed, those of the library are still known.
             let listed = listed.into_values().filter(|_| !problems.is_empty());
@@ -198,6 +200,18 @@ fn by_tid(records: Vec<Arc<Record>>) -> (HashMap<u32, Arc<Record>>, Vec<Arc<Reco
         }
     }
     (listed, unlisted)
+}
+
+/// That no thread but this one could be looked at, if so.
+fn denied(threads: &[DumpedThread]) -> Option<&'static str> {
+    let mut others = threads
+        .iter()
+        .filter(|thread| !thread.is_current)
+        .peekable();
+    others.peek()?;
+    others
+        .all(|thread| thread.stack.problem == Some(StackProblem::Denied))
+        .then_some("the system does not let the stacks of threads be read")
 }
 
 /// A thread of which only the library knows.

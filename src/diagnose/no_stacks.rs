@@ -1,4 +1,8 @@
 //! In place of `stacks/` where there are none: the same shape.
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "nor is there anything to take them of")
+)]
 
 use super::dump::Module;
 use super::stack::{Frame, StackProblem, Walk};

@@ -186,8 +186,8 @@ impl<'a> Profile<'a> {
 
     /// A location that is no place in the code.
     fn stand_in(&mut self, name: &str) -> u64 {
-        let name_at = self.text(name);
-        let function = self.function(name_at, name_at, 0);
+        let (name, system_name) = (self.text(name), self.text(&format!("no code: {name}")));
+        let function = self.function(name, system_name, 0);
         let next = self.locations.len() as u64 + 1;
         if let Some(&known) = self.locations.get(&(0, function)) {
             return known;

@@ -33,10 +33,15 @@ impl Sample {
         let counter = task.runs();
         let mut sample = Self::new(tid, here.is_some());
         for attempt in 1.. {
+            // All between two looks at the counter, also the name: a thread that has just begun
+            // still has that of the one that started it.
+            let counter = counter.as_ref().map_err(|problem| *problem);
+            let before = counter.and_then(RunCounter::read);
             sample.read(&task, record).ok()?;
             let walk = match here {
-                Some(here) => Ok(stacks.walk_here(here)),
-                None => sample.look(&task, counter.as_ref(), options, stacks),
+                Some(here) if options.stacks => Ok(stacks.walk_here(here)),
+                Some(_) => Err(StackProblem::NotAsked),
+                None => sample.look(&task, counter, before, options, stacks),
             };
             match walk {
                 Ok(walk) => sample.walk = walk,
@@ -66,7 +71,7 @@ impl Sample {
         }
     }
 
-    /// What is not proven to be of one moment with the stack, nor has to be.
+    /// What is known without the stack. An error if the thread has ended.
     fn read(&mut self, task: &Task, record: Option<&Record>) -> Result<(), StackProblem> {
         match task.stat() {
             Ok(stat) => {
@@ -87,13 +92,13 @@ impl Sample {
     fn look(
         &mut self,
         task: &Task,
-        counter: Result<&RunCounter, &StackProblem>,
+        counter: Result<&RunCounter, StackProblem>,
+        before: Result<Runs, StackProblem>,
         options: &DumpBuilder,
         stacks: &mut Stacks,
     ) -> Result<Walk, StackProblem> {
         (self.call, self.runs) = (None, None);
-        let counter = counter.map_err(|problem| *problem)?;
-        let before = counter.read()?;
+        let (counter, before) = (counter?, before?);
         let Place::Blocked { call, sp, pc } = task.place()? else {
             self.state = Some(OsState::Running);
             return Err(StackProblem::Running);

@@ -63,6 +63,7 @@ impl Stack {
     }
 }
 
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no stacks there"))]
 /// The way that was found: an instruction of each function, innermost first.
 #[derive(Debug)]
 pub(super) struct Walk {
@@ -71,6 +72,7 @@ pub(super) struct Walk {
     pub(super) end: Result<(), StackProblem>,
 }
 
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no stacks there"))]
 impl Walk {
     pub(super) fn broken(problem: StackProblem) -> Self {
         let addresses = Vec::new();

@@ -20,7 +20,7 @@ mod registry;
 mod spawn;
 mod wait;
 
-#[cfg(feature = "diagnose")]
+#[cfg(all(feature = "diagnose", target_os = "linux"))]
 pub(crate) use registry::records;
 pub(crate) use registry::{Record, Task, current_record, run_task};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};

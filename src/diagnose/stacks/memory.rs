@@ -28,9 +28,12 @@ pub(super) fn copy(address: u64, into: &mut [u8]) -> io::Result<usize> {
     if !refused {
         return Err(error);
     }
+    copy_by_file(address, into).map_err(|_| error)
+}
+
+fn copy_by_file(address: u64, into: &mut [u8]) -> io::Result<usize> {
     // Opened each time: kept, it would show a forked child the memory of its parent.
-    let memory = File::open("/proc/self/mem").map_err(|_| error)?;
-    memory.read_at(into, address)
+    File::open("/proc/self/mem")?.read_at(into, address)
 }
 
 /// So many bytes at `address`, or none.
@@ -50,7 +53,13 @@ pub(super) struct Copy {
 impl Copy {
     /// Starts over with the stack at `sp`; the buffer is used again.
     pub(super) fn start(&mut self, sp: u64) -> io::Result<()> {
-        self.base = sp.saturating_sub(RED_ZONE) & !7;
+        // What is below may not be mapped: the main thread's stack grows as it is used.
+        self.start_at(sp.saturating_sub(RED_ZONE) & !7)
+            .or_else(|_| self.start_at(sp & !7))
+    }
+
+    fn start_at(&mut self, base: u64) -> io::Result<()> {
+        self.base = base;
         self.bytes.clear();
         self.ended = false;
         self.grow(FIRST)
@@ -81,5 +90,42 @@ impl Copy {
         }
         let word = self.bytes[at..end].try_into().ok()?;
         Some(u64::from_le_bytes(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_copy_the_same() {
+        let words: Vec<u64> = (0..5_000).collect();
+        let at = words.as_ptr().expose_provenance() as u64;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let (mut by_call, mut by_file) = (vec![0; bytes.len()], vec![0; bytes.len()]);
+        assert_eq!(copy(at, &mut by_call).unwrap(), bytes.len());
+        assert_eq!(copy_by_file(at, &mut by_file).unwrap(), bytes.len());
+        assert!(by_call == bytes && by_file == bytes);
+    }
+
+    #[test]
+    fn what_is_not_mapped_is_an_error_and_no_crash() {
+        for address in [0, 8, u64::MAX - 7] {
+            copy(address, &mut [0; 8]).unwrap_err();
+            copy_by_file(address, &mut [0; 8]).unwrap_err();
+            Copy::default().start(address).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_copy_has_words_of_its_stack_and_none_beside() {
+        let words: Vec<u64> = (0..200_000).collect();
+        let at = words.as_ptr().expose_provenance() as u64;
+        let mut copy = Copy::default();
+        copy.start(at).unwrap();
+        assert_eq!(copy.word(at), Some(0));
+        assert_eq!(copy.word(at + 8 * 199_999), Some(199_999)); // grows
+        assert_eq!(copy.word(at - 4096), None);
+        assert_eq!(copy.word(u64::MAX - 3), None);
     }
 }
