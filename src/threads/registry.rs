@@ -289,10 +289,12 @@ pub fn live() -> Vec<ThreadInfo> {
 /// .unwrap();
 /// ```
 #[track_caller]
+#[inline]
 pub fn waiting_on(on: &'static str) -> WaitGuard {
     let at = Location::caller();
     let before = on_this_thread(|record| {
-        let before = record.wait.get();
+        let nested = record.wait.is_set();
+        let before = if nested { record.wait.get() } else { None };
         let since = Moment::now();
         record.wait.set(Some(Wait { on, at, since }));
         before
@@ -322,6 +324,7 @@ pub struct WaitGuard {
 }
 
 impl Drop for WaitGuard {
+    #[inline]
     fn drop(&mut self) {
         on_this_thread(|record| record.wait.set(self.before));
     }

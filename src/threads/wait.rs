@@ -8,8 +8,8 @@
 //! 1. Only the thread of the record writes ([`WaitGuard`](super::WaitGuard) is not `Send`).
 //! 2. `version` is odd while it writes. Who reads the same even version before and after reading
 //!    the fields has read what was written together.
-//! 3. `on` and `on_len` are the parts of one `&'static str`, and `at` is a
-//!    `&'static Location<'static>`, or all are null or zero: no wait.
+//! 3. `at` is null: no wait; or it is a `&'static Location<'static>`, and `on` and `on_len` are the
+//!    parts of one `&'static str`.
 #![allow(unsafe_code)]
 
 use std::panic::Location;
@@ -57,17 +57,24 @@ impl WaitCell {
             .store(version.wrapping_add(1), Ordering::Relaxed);
         // Partner: the fence in `get`. Who sees a field of below sees the odd version too.
         fence(Ordering::Release);
-        let (on, at, since) = match wait {
-            Some(Wait { on, at, since }) => (on, ptr::from_ref(at).cast_mut(), since.to_bits()),
-            None => ("", ptr::null_mut(), 0),
-        };
-        self.on.store(on.as_ptr().cast_mut(), Ordering::Relaxed);
-        self.on_len.store(on.len(), Ordering::Relaxed);
-        self.at.store(at, Ordering::Relaxed);
-        self.since.store(since, Ordering::Relaxed);
+        if let Some(Wait { on, at, since }) = wait {
+            self.on.store(on.as_ptr().cast_mut(), Ordering::Relaxed);
+            self.on_len.store(on.len(), Ordering::Relaxed);
+            let at = ptr::from_ref(at).cast_mut();
+            self.at.store(at, Ordering::Relaxed);
+            self.since.store(since.to_bits(), Ordering::Relaxed);
+        } else {
+            self.at.store(ptr::null_mut(), Ordering::Relaxed);
+        }
         // Partner: the first load in `get`. Who sees this version sees all of the above.
         self.version
             .store(version.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Whether there is a wait; by the thread of the record, a cheap way to ask.
+    #[inline]
+    pub(super) fn is_set(&self) -> bool {
+        !self.at.load(Ordering::Relaxed).is_null()
     }
 
     /// By anyone. `None` if there is no wait, and while the thread changes it: it runs then.
