@@ -55,9 +55,14 @@
 //! | [`flow`] | why a loop ended, as a value for `ControlFlow` and `?` |
 //! | [`channel`] | what flows, until it is closed; ending a select loop when its inputs end |
 //! | [`ticker`] | ticks on a grid |
+//! | `io` | sockets, pipes, children and standard input whose waits end with a token (feature `io`, Unix) |
+//! | [`probe`] | how a loop is doing: passes, slow ones, and why it ended |
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
+//! | [`supervise`] | loops that are restarted when they fail, started and stopped in order |
+//! | [`resilience`] | when the other side is slow, or fails: bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
+//! | [`leak`] | threads that did not come home, for tests |
 //! | `diagnose` | a dump of all threads with their stacks (feature `diagnose`; stacks on Linux, x86-64) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
@@ -87,12 +92,23 @@ pub mod channel;
 
 pub mod ticker;
 
+#[cfg(all(feature = "io", unix))]
+pub mod io;
+
+pub mod probe;
+
 pub mod group;
 
 pub mod pool;
 
+pub mod supervise;
+
+pub mod resilience;
+
 #[cfg(all(feature = "signal", unix))]
 pub mod interrupt;
+
+pub mod leak;
 
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
@@ -101,8 +117,26 @@ pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registrat
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
 pub use group::{Group, GroupBuilder, Task, TaskError, ThreadCache, scope};
+#[cfg(all(feature = "io", unix))]
+pub use io::Interruptible;
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
+pub use probe::Probe;
+pub use resilience::{
+    Abandoner, AdaptiveLimit, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter, Timeout,
+};
+pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};
+
+/// Pages that are longer than a module's documentation. Empty but for text.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #![doc = include_str!("../docs/GUIDE.md")]
+
+    /// For those who come from Go.
+    pub mod from_go {
+        #![doc = include_str!("../docs/FROM-GO.md")]
+    }
+}
 
 /// The README's example is compiled and run with the others.
 #[cfg(doctest)]

@@ -6,10 +6,12 @@ mod support;
 
 use std::sync::LazyLock;
 
+use cleanbreak::backoff::Backoff;
 use cleanbreak::interrupt::{Interrupts, SIGUSR1};
 use cleanbreak::observe::{self, METRICS, MetricType};
 use cleanbreak::{
-    CancelToken, Clock, GroupBuilder, MissedTicks, Pool, SafeChannel, Shutdown, Ticker,
+    CancelToken, ChildSpec, Clock, GroupBuilder, MissedTicks, Pool, SafeChannel, Shutdown,
+    Supervisor, Ticker,
 };
 use crossbeam_channel::bounded;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -135,6 +137,35 @@ fn a_group_counts_its_tasks_by_outcome() {
         ["completed", "failed", "panicked", "cancelled"].map(count),
         [1.0, 2.0, 1.0, 1.0]
     );
+}
+
+#[test]
+fn supervised_runs_are_counted_by_outcome_and_restarts_and_giving_up_are() {
+    let _alone = alone();
+    let runs = |outcome: &str| {
+        value(&format!(
+            r#"cleanbreak_supervised_runs_total{{supervisor="watch",child="flaky",outcome="{outcome}"}}"#
+        ))
+    };
+    let flaky = ChildSpec::new("flaky", |cx| {
+        cx.ready();
+        match cx.restarts() {
+            0 => anyhow::bail!("planted"),
+            1 => std::panic::resume_unwind(Box::new("planted")),
+            _ => Ok(()),
+        }
+    });
+    let builder = Supervisor::builder().name("watch").intensity(2, secs(60));
+    let builder = builder.backoff(Backoff::constant(secs(0))).on_event(|_| {});
+    // It may give up before the start is seen to be one.
+    if let Ok(supervisor) = builder.child(flaky).start(&CancelToken::new()) {
+        assert!(supervisor.wait().check().is_err());
+    }
+    let outcomes = ["returned", "failed", "panicked", "cancelled"];
+    assert_eq!(outcomes.map(runs), [1.0, 1.0, 1.0, 0.0]);
+    let restarts = r#"cleanbreak_supervised_restarts_total{supervisor="watch",child="flaky"}"#;
+    let give_ups = r#"cleanbreak_supervisor_give_ups_total{supervisor="watch"}"#;
+    assert_eq!((value(restarts), value(give_ups)), (2.0, 1.0));
 }
 
 #[test]

@@ -3,8 +3,7 @@
 //! ```text
 //! main thread   waits for `stop`, then conducts the shutdown
 //! watch         watchdog     ends with `joined`, when the groups inside have ended
-//! └ workers     signals      ends when its iterator is closed
-//!   │           journal      ends when its channel is closed and read to the end
+//! └ workers     journal      ends when its channel is closed and read to the end
 //!   │           housekeeper  ends with `finished`
 //!   └ connections  acceptor     ends with `stop`
 //!                  connection…  end with `serving`, which the shutdown cancels in its second phase
@@ -13,19 +12,23 @@
 //! Every end is in the hand of a guard of the main thread, so it comes on every way out of the
 //! body: a return, a `?` and a panic. A worker that fails cancels its group, and `stop` below it:
 //! the service stops in good order, and exits 1.
+//!
+//! Signals are the library's: SIGINT and SIGTERM cancel `stop`, and a second one of either ends the
+//! process from inside the signal handler, so that nothing can be in its way. A graceful stop is a
+//! success and exits 0, because the service did what it was told, and service managers and scripts
+//! read anything else as a failure. The impatient exit did not finish its work: 128 + signal, as a
+//! shell would report it.
 
 mod body;
 mod connection;
 mod http;
 mod link;
-mod ready;
 mod registry;
 mod routes;
 mod server;
 mod service;
 mod settings;
 mod shutdown;
-mod signals;
 mod topics;
 mod workers;
 
@@ -35,6 +38,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use cleanbreak::group::{Group, GroupBuilder};
+use cleanbreak::interrupt::{Again, Interrupts, SIGHUP, SIGINT, SIGTERM};
+use cleanbreak::io::Waker;
 use cleanbreak::{CancelToken, Clock, SafeChannel, SafeReceiver, scope};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use scopeguard::guard;
@@ -114,8 +119,9 @@ fn run_workers(
     stop: &CancelToken,
 ) -> anyhow::Result<Shutdown> {
     // Before the service says that it listens: no signal after that meets the default action.
-    let signals = signals::install()?;
-    let (reloads, wanted) = SafeChannel::bounded(1);
+    let ends = [SIGINT, SIGTERM];
+    let _told = Interrupts::cancel_on_with(stop, &ends, Again::OneOf(&ends))?;
+    let hang_ups = Interrupts::subscribe(&[SIGHUP])?;
     scope(&CancelToken::new(), |group| {
         let failed = stop.clone();
         let _fails = group.token().on_cancel(move || {
@@ -123,21 +129,15 @@ fn run_workers(
         });
         let finished = CancelToken::new();
         let _finishes = finished.clone().drop_guard();
-        let _closes = guard(signals.handle(), |signals| {
-            signals.close();
+        let _closes = guard((), |()| {
             service.journal.close();
         });
-        let told = stop.clone();
-        group.spawn_named("signals", move |_| {
-            signals::watch(signals, &told, &reloads);
-            Ok(())
-        })?;
         group.spawn_named("journal", move |_| {
             service.keep_journal(entries);
             Ok(())
         })?;
         group.spawn_named("housekeeper", move |_| {
-            workers::housekeeper(service, &wanted, &finished)
+            workers::housekeeper(service, &hang_ups, &finished)
         })?;
         print(format_args!(
             "listening on http://{}",
@@ -171,7 +171,8 @@ fn run_connections(
         let acceptor = connections.spawn_named("acceptor", move |_| {
             // Whatever ends the acceptor ends the service, and tells that the listener is closed.
             let _ends = (stopped.clone().drop_guard(), door.drop_guard());
-            let start = |connection| start(connections, service, &below, connection);
+            let start =
+                |waker, connection| start(connections, service, &below, (waker, connection));
             Ok(server::accept(listener, &stopped, service, start)?)
         })?;
         // Last of all: a failure of the conductor must end the acceptor too.
@@ -195,7 +196,7 @@ fn start<'scope>(
     connections: &'scope Group<'scope, '_>,
     service: &'scope Service,
     serving: &CancelToken,
-    connection: Connection<'scope>,
+    (waker, connection): (Waker, Connection<'scope>),
 ) -> io::Result<()> {
     let serving = serving.clone();
     let started = connections.spawn_named("connection", move |_| {
@@ -204,14 +205,11 @@ fn start<'scope>(
                 count(&service.tally.panics);
             }
         });
+        waker.install();
         connection.serve(&serving);
         Ok(())
     });
-    // Of kind Other: the operating system's own "try again" would read like an empty queue of the
-    // listener.
-    started
-        .map(drop)
-        .map_err(|error| io::Error::other(error.to_string()))
+    started.map(drop).map_err(io::Error::other)
 }
 
 /// Two descriptors for each connection soon pass the usual soft limit; the hard one is meant as the

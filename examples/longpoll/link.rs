@@ -1,14 +1,13 @@
-//! One client's socket with its input buffer. Reading and writing try the socket first and block in
-//! `ready` only, so that every wait ends with its token.
+//! One client's socket with its input buffer. Every wait on it ends with its step's token.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use cleanbreak::{CancelToken, Cancelled, threads};
-use rustix::event::PollFlags;
+use cleanbreak::io::{Interest, Interruptible, Notify, Woken, cancellation};
+use cleanbreak::{CancelToken, Cancelled};
 
-use super::ready::{Ready, Waker, ready};
+use super::topics::Alarm;
 
 /// Bytes of a rejected message that are read and thrown away, so that the answer is not lost in a
 /// reset.
@@ -16,7 +15,8 @@ const MAX_DISCARDED: usize = 1024 * 1024;
 
 pub(crate) struct Link {
     socket: Arc<TcpStream>,
-    pub(crate) waker: Arc<Waker>,
+    /// Tells that there is news.
+    pub(crate) news: Arc<Notify>,
     /// What was read and not used yet: the request that is coming in, and any that was sent behind
     /// it.
     pub(crate) input: Vec<u8>,
@@ -31,78 +31,63 @@ pub(crate) enum Broken {
     Told(Cancelled),
 }
 
-impl From<Cancelled> for Broken {
-    fn from(cancelled: Cancelled) -> Self {
-        Self::Told(cancelled)
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        match cancellation(&error) {
+            Some(cancelled) => Self::Told(cancelled.clone()),
+            None => Self::Gone,
+        }
     }
 }
 
-/// What ended a wait for news.
-pub(crate) enum Stirred {
-    Rung,
-    HungUp,
+impl Alarm for Notify {
+    fn ring(&self) {
+        self.notify();
+    }
 }
 
 impl Link {
-    pub(crate) fn new(socket: Arc<TcpStream>, waker: Arc<Waker>) -> Self {
+    pub(crate) fn new(socket: Arc<TcpStream>) -> Self {
         Self {
             socket,
-            waker,
+            news: Arc::default(),
             input: Vec::new(),
         }
+    }
+
+    /// The socket, bound to the token of a step.
+    fn bound(&self, token: &CancelToken) -> Interruptible<&TcpStream> {
+        Interruptible::new(&*self.socket, token)
     }
 
     /// Reads more input, at least one byte.
     pub(crate) fn fill(&mut self, token: &CancelToken) -> Result<(), Broken> {
         let mut chunk = [0; 4096];
-        'reading: loop {
-            match (&*self.socket).read(&mut chunk) {
-                Ok(0) => return Err(Broken::Gone),
-                Ok(length) => {
-                    self.input.extend_from_slice(&chunk[..length]);
-                    return Ok(());
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue 'reading,
-                    ErrorKind::WouldBlock => {
-                        let _wait = threads::waiting_on("read from a client");
-                        ready(&self.socket, PollFlags::IN, &self.waker, token)?;
-                    }
-                    _ => return Err(Broken::Gone),
-                },
-            }
+        let length = self.bound(token).read(&mut chunk)?;
+        self.input.extend_from_slice(&chunk[..length]);
+        match length {
+            0 => Err(Broken::Gone),
+            _ => Ok(()),
         }
     }
 
     /// Writes all of `bytes`.
     pub(crate) fn send(&self, bytes: &[u8], token: &CancelToken) -> Result<(), Broken> {
-        let mut rest = bytes;
-        'writing: while !rest.is_empty() {
-            match (&*self.socket).write(rest) {
-                Ok(length) => rest = &rest[length..],
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue 'writing,
-                    ErrorKind::WouldBlock => {
-                        let _wait = threads::waiting_on("write to a client");
-                        ready(&self.socket, PollFlags::OUT, &self.waker, token)?;
-                    }
-                    _ => return Err(Broken::Gone),
-                },
-            }
-        }
-        Ok(())
+        Ok(self.bound(token).write_all(bytes)?)
     }
 
-    /// Waits for a ring of the waker while watching for the client to hang up.
+    /// Waits for news while watching for the client to hang up.
     ///
     /// Readable input does not end the wait: a request that was sent behind the poll waits its
     /// turn. A client that closes only its sending side cannot be told from one that has gone, and
     /// counts as gone.
-    pub(crate) fn wait_for_ring(&self, token: &CancelToken) -> Result<Stirred, Cancelled> {
-        let _wait = threads::waiting_on("get news for a client");
-        match ready(&self.socket, PollFlags::RDHUP, &self.waker, token)? {
-            Ready::Rung => Ok(Stirred::Rung),
-            Ready::Socket => Ok(Stirred::HungUp),
+    pub(crate) fn wait_for_news(&self, token: &CancelToken) -> Result<(), Broken> {
+        match self
+            .news
+            .wait_or_ready(&self.socket, Interest::HangUp, token)?
+        {
+            Woken::Notified => Ok(()),
+            _ => Err(Broken::Gone),
         }
     }
 

@@ -14,9 +14,9 @@
 //! deadline, a client that hung up, a service that stops. The small blocking servers offer none of
 //! them to a handler: tiny_http has no timeouts, needs one `unblock` for each waiting thread and
 //! leaves threads behind; rouille sits on it; touche cannot be shut down; astra is tokio inside.
-//! With httparse for the syntax, poll(2) on the socket and an eventfd, and the library's token
-//! ringing that eventfd, all four are one wait in one place (`ready.rs`), and framing, the one part
-//! of HTTP that is easy to get wrong, is a pure function with tests (`http.rs`, `body.rs`).
+//! With the library's `io`, all four are one wait in one place (`link.rs`); with httparse for the
+//! syntax, framing, the one part of HTTP that is easy to get wrong, is a pure function with tests
+//! (`http.rs`, `body.rs`).
 //!
 //! # Why a thread for each connection
 //!
@@ -29,12 +29,11 @@
 //!
 //! # Map
 //!
-//! `http`, `body`, `settings` pure; `topics` messages and who waits for them; `ready`, `link`
-//! blocking on a socket; `connection`, `routes` one client; `server` the acceptor; `registry` the
-//! connection map; `signals`, `shutdown` the end; `service`, `workers` counts, journal, heartbeat,
-//! watchdog; `app` the wiring.
+//! `http`, `body`, `settings` pure; `topics` messages and who waits for them; `link` a socket;
+//! `connection`, `routes` one client; `server` the acceptor; `registry` the connection map;
+//! `shutdown` the end; `service`, `workers` counts, journal, heartbeat, watchdog; `app` the wiring.
 //!
-//! Linux only, for eventfd and `POLLRDHUP`.
+//! Linux only, for `POLLRDHUP`, which tells that a client has hung up.
 
 #[cfg(target_os = "linux")]
 #[path = "app.rs"]
@@ -47,5 +46,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("this example needs Linux: it waits on eventfd and POLLRDHUP");
+    eprintln!("this example needs Linux: it waits for POLLRDHUP");
 }

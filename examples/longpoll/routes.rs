@@ -3,7 +3,7 @@
 
 use super::connection::{Request, Terms};
 use super::http::{Answer, Refusal, parameter, refuse};
-use super::link::{Link, Stirred};
+use super::link::{Broken, Link};
 use super::registry::{PollInFlight, Ticket};
 use super::service::Service;
 use super::topics::{Bounds, News};
@@ -78,16 +78,16 @@ impl Place<'_> {
             .terms
             .token
             .child_timeout(self.terms.settings.poll_wait);
-        let seat = self.service.topics.seat(topic, &self.link.waker);
+        let seat = self.service.topics.seat(topic, &self.link.news);
         let answer = 'waiting: loop {
             if let Some(news) = seat.news_or_wait(since) {
                 break 'waiting tell(news);
             }
-            match self.link.wait_for_ring(&wait) {
-                Ok(Stirred::Rung) => continue 'waiting,
-                Ok(Stirred::HungUp) => return None,
-                Err(told) if told.is_deadline() => break 'waiting Answer::new(204),
-                Err(_) => break 'waiting STOPPING.into(),
+            match self.link.wait_for_news(&wait) {
+                Ok(()) => continue 'waiting,
+                Err(Broken::Gone) => return None,
+                Err(Broken::Told(told)) if told.is_deadline() => break 'waiting Answer::new(204),
+                Err(Broken::Told(_)) => break 'waiting STOPPING.into(),
             }
         };
         Some(Reply { answer, poll })

@@ -1,17 +1,16 @@
 //! The acceptor: the only one who touches the listener, and who closes it by leaving.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cleanbreak::CancelToken;
-use rustix::event::PollFlags;
+use cleanbreak::io::{Interruptible, Waker, cancellation};
 use rustix::net::sockopt;
 
 use super::connection::Connection;
 use super::link::Link;
-use super::ready::{Waker, ready};
 use super::registry::Admission;
 use super::service::{Service, count, log};
 
@@ -27,7 +26,6 @@ pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     // Listening once more only changes the length of the queue.
     rustix::net::listen(&listener, BACKLOG)?;
-    listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
@@ -37,36 +35,29 @@ pub(crate) fn accept<'s>(
     listener: TcpListener,
     stop: &CancelToken,
     service: &'s Service,
-    start: impl Fn(Connection<'s>) -> io::Result<()>,
+    start: impl Fn(Waker, Connection<'s>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let waker = Arc::new(Waker::new()?);
+    // Its own, which it will need when there are no descriptors left.
+    Waker::new()?.install();
+    let listener = Interruptible::new(listener, stop);
     let mut pause = FIRST_PAUSE;
-    // Asked before every accept: a flood of connections must not hide the stop.
-    'accepting: while !stop.is_cancelled() {
+    'accepting: loop {
         let accepted = listener
             .accept()
             .and_then(|(socket, _)| welcome(socket, service, &start));
         match accepted {
             Ok(()) => pause = FIRST_PAUSE,
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => {
-                    if ready(&listener, PollFlags::IN, &waker, stop).is_err() {
-                        break 'accepting;
-                    }
+            Err(error) if cancellation(&error).is_some() => break 'accepting,
+            // No descriptor, memory or thread left. The connection that waits does not go away, so
+            // accepting it again at once would spin.
+            Err(error) => {
+                count(&service.tally.accept_pauses);
+                log(format_args!("accepting pauses for {pause:?}: {error}"));
+                if stop.wait_timeout(pause) {
+                    break 'accepting;
                 }
-                // The client was gone before we looked; the next one waits.
-                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => continue 'accepting,
-                // No descriptor, memory or thread left. The listener stays readable, so polling it
-                // would spin.
-                _ => {
-                    count(&service.tally.accept_pauses);
-                    log(format_args!("accepting pauses for {pause:?}: {error}"));
-                    if stop.wait_timeout(pause) {
-                        break 'accepting;
-                    }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            },
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
         }
     }
     Ok(())
@@ -76,13 +67,14 @@ pub(crate) fn accept<'s>(
 fn welcome<'s>(
     socket: TcpStream,
     service: &'s Service,
-    start: &impl Fn(Connection<'s>) -> io::Result<()>,
+    start: &impl Fn(Waker, Connection<'s>) -> io::Result<()>,
 ) -> io::Result<()> {
     // A client that resets at once fails these; that is its own affair and no reason to pause.
     if prepare(&socket).is_err() {
         return Ok(());
     }
-    let waker = Arc::new(Waker::new()?);
+    // The connection's second descriptor: better missed here than by its thread.
+    let waker = Waker::new()?;
     let socket = Arc::new(socket);
     let (ticket, refused) = match service
         .registry
@@ -92,16 +84,16 @@ fn welcome<'s>(
         Admission::Refused(ticket) => (ticket, true),
         Admission::Dropped => return Ok(()),
     };
-    start(Connection {
+    let connection = Connection {
         service,
-        link: Link::new(socket, waker),
+        link: Link::new(socket),
         ticket,
         refused,
-    })
+    };
+    start(waker, connection)
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
     // Answers are written whole: nothing is gained by holding their last piece back.
     socket.set_nodelay(true)?;
     // A peer that lost its power never says goodbye; the kernel asks for it, and its silence is a

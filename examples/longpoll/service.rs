@@ -8,18 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cleanbreak::{SafeReceiver, SafeSender};
+use cleanbreak::io::{Interest, Notify, wait_ready_timeout};
+use cleanbreak::{CancelToken, SafeReceiver, SafeSender};
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::ready::Waker;
 use super::registry::Registry;
 use super::settings::Live;
 use super::topics::Topics;
 
 pub(crate) struct Service {
     pub(crate) live: Live,
-    pub(crate) topics: Topics<Waker>,
+    pub(crate) topics: Topics<Notify>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tally: Tally,
     /// To the journal; full means that an entry is dropped and counted, never that a client waits.
@@ -161,12 +160,8 @@ pub(crate) fn print(text: impl fmt::Display) {
 /// Writes a line if there is room for it: a pipe that is ready takes 4 kB without blocking. Errors
 /// are dropped, because the service does its work whether or not somebody reads about it.
 fn write_line(mut stream: impl Write + AsFd, patience: Duration, line: impl fmt::Display) {
-    let patience = Timespec::try_from(patience).ok();
-    let ready = poll(
-        &mut [PollFd::new(&stream, PollFlags::OUT)],
-        patience.as_ref(),
-    );
-    if ready.is_ok_and(|count| count > 0) {
+    let never = CancelToken::never();
+    if wait_ready_timeout(&stream, Interest::Writable, &never, patience).is_ok() {
         let line = format!("{line}\n");
         let _ = stream
             .write_all(line.as_bytes())

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cleanbreak::clock::Instant;
+use cleanbreak::interrupt::signal_name;
 use cleanbreak::{CancelToken, Cause, Clock, threads};
 
 use super::service::Service;
@@ -149,11 +150,8 @@ impl Shutdown {
 }
 
 fn name_of(cause: &Cause) -> String {
-    match cause.as_signal() {
-        Some(signal_hook::consts::SIGINT) => "SIGINT".to_owned(),
-        Some(signal_hook::consts::SIGTERM) => "SIGTERM".to_owned(),
-        _ => cause.to_string(),
-    }
+    let name = cause.as_signal().and_then(signal_name);
+    name.map_or_else(|| cause.to_string(), str::to_owned)
 }
 
 impl fmt::Display for Shutdown {

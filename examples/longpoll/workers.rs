@@ -1,7 +1,8 @@
 //! The threads beside the connections: the housekeeper, and the watchdog over the shutdown.
 
 use cleanbreak::clock::Instant;
-use cleanbreak::{CancelToken, SafeReceiver, Ticker, threads};
+use cleanbreak::interrupt::Interrupts;
+use cleanbreak::{CancelToken, Ticker, threads};
 use crossbeam_channel::select;
 
 use super::service::{Service, count, log};
@@ -9,24 +10,19 @@ use super::service::{Service, count, log};
 /// `EX_SOFTWARE`: the service failed to end by itself.
 const GAVE_UP: i32 = 70;
 
-/// Asks the housekeeper to read the settings again.
-pub(crate) struct Reload;
-
-/// At every beat logs the counts and forgets idle topics, and reloads when asked, until `finished`.
-///
-/// The reload is here and not on the signals' thread because it reads a file, and that may hang:
-/// the signals that end the service must not wait behind it.
+/// At every beat logs the counts and forgets idle topics, and reloads on a hang-up, until
+/// `finished`. Reading the file may hang; the signals that end the service do not come this way.
 pub(crate) fn housekeeper(
     service: &Service,
-    reloads: &SafeReceiver<Reload>,
+    hang_ups: &Interrupts,
     finished: &CancelToken,
 ) -> anyhow::Result<()> {
     let ticker = Ticker::new(service.live.current().heartbeat)?;
     'beats: loop {
         select! {
             recv(finished.done()) -> _ => break 'beats,
-            recv(reloads) -> wanted => {
-                if wanted.is_err() {
+            recv(hang_ups) -> hang_up => {
+                if hang_up.is_err() {
                     break 'beats;
                 }
                 reload(service);

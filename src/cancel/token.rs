@@ -248,6 +248,11 @@ impl CancelToken {
             .cancel(&Cancelled::new(CancelKind::Cancelled, cause))
     }
 
+    /// Cancels as another token was: with its kind and its cause.
+    pub(crate) fn cancel_as(&self, other: &Cancelled) -> bool {
+        self.node.cancel(other)
+    }
+
     /// What happened, if it is cancelled: kind and cause.
     #[must_use]
     pub fn cancelled(&self) -> Option<Cancelled> {
@@ -489,6 +494,17 @@ impl CancelToken {
     /// that it can serve as somebody else's new token.
     pub(crate) fn is_untouched(&self) -> bool {
         self.node.is_untouched()
+    }
+
+    /// Whether this is a child of `parent`'s, or a root as children of `never` tokens are.
+    pub(crate) fn is_child_of(&self, parent: &Self) -> bool {
+        match parent.node.extra.never {
+            true => self.node.parents().next().is_none(),
+            false => {
+                let mut parents = self.node.parents();
+                parents.any(|node| Arc::ptr_eq(node, &parent.node))
+            }
+        }
     }
 
     /// The clock that this token's deadlines and sleeps go by.

@@ -46,8 +46,9 @@
 //!
 //! # Costs
 //!
-//! Receiving costs what it costs in crossbeam. A send adds an uncontended lock and unlock on a cache
-//! line of its own; a send through a handle that another thread is using *at this moment* (an
+//! Receiving costs what it costs in crossbeam; who finds nothing lets the senders get some values
+//! ahead for a few hundred nanoseconds before it looks again, which is what makes a stream fast. A
+//! send adds one atomic exchange on a cache line of its own, some 5 ns; a send through a handle that another thread is using *at this moment* (an
 //! `Arc<SafeSender>`, or a reference to one) borrows from a shared lock instead, so clone one
 //! handle for each thread that sends. Cloning and dropping a sender is O(log handles) under that
 //! lock; `close` is O(handles) once, and waits only for sends that are between two instructions,

@@ -34,8 +34,8 @@
 use super::blocking;
 use crate::sync::chan::{Receiver, Sender, TrySendError, Unsent, has_fired, send_or_stop};
 use crate::sync::{
-    Arc, AtomicBool, Backoff, GateReceiver, GateSender, Mutex, Once, Ordering, TryMutex,
-    TryMutexGuard, gate,
+    Arc, AtomicBool, Backoff, BriefMutex, BriefMutexGuard, GateReceiver, GateSender, Mutex, Once,
+    Ordering, gate,
 };
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -46,7 +46,7 @@ use std::time::Instant;
 #[repr(align(128))]
 struct Padded<T>(T);
 
-type Slot<T> = Padded<TryMutex<Option<Sender<T>>>>;
+type Slot<T> = Padded<BriefMutex<Option<Sender<T>>>>;
 
 /// What all handles of a channel share.
 pub(crate) struct Core<T> {
@@ -89,7 +89,7 @@ pub(crate) struct Limit<'a> {
 
 /// A `Sender` for the length of one send.
 enum Entry<'a, T> {
-    Own(TryMutexGuard<'a, Option<Sender<T>>>),
+    Own(BriefMutexGuard<'a, Option<Sender<T>>>),
     Borrowed(Sender<T>),
 }
 
@@ -115,7 +115,7 @@ impl<T> Core<T> {
         let mut open = core.open.lock();
         let (id, slot) = match open.as_mut() {
             Some(open) => open.add_slot(),
-            None => (0, Arc::new(Padded(TryMutex::new(None)))),
+            None => (0, Arc::new(Padded(BriefMutex::new(None)))),
         };
         drop(open);
         Handle {
@@ -201,7 +201,7 @@ impl<T> Core<T> {
 
 impl<T> Open<T> {
     fn add_slot(&mut self) -> (u64, Arc<Slot<T>>) {
-        let slot = Arc::new(Padded(TryMutex::new(Some(self.master.clone()))));
+        let slot = Arc::new(Padded(BriefMutex::new(Some(self.master.clone()))));
         let id = self.next_id;
         self.next_id += 1;
         self.slots.insert(id, slot.clone());

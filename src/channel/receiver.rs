@@ -4,7 +4,7 @@ use super::err::{RecvCancelError, RecvError, RecvTimeoutError, TryRecvError};
 use super::protocol::{Core, LastReceiver};
 use super::{blocking, deadline_after};
 use crate::cancel::CancelToken;
-use crate::sync::Arc;
+use crate::sync::{Arc, Backoff};
 use crossbeam_channel::{Receiver, select_biased};
 use std::fmt;
 use std::iter::FusedIterator;
@@ -78,8 +78,19 @@ impl<T> SafeReceiver<T> {
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvError),
-            Err(TryRecvError::Empty) => blocking("receive from a channel", || self.rx.recv()),
+            Err(TryRecvError::Empty) => self.when_empty(|rx| rx.recv()),
         }
+    }
+
+    /// Where all waits go when the first look has found nothing.
+    #[cold]
+    #[track_caller]
+    fn when_empty<R>(&self, wait: impl FnOnce(&Receiver<T>) -> R) -> R {
+        // Nothing gets ahead where there is hardly any room.
+        if self.rx.capacity().is_none_or(|room| room > 8) {
+            Backoff::linger();
+        }
+        blocking("receive from a channel", || wait(&self.rx))
     }
 
     /// Receives if there is a value now; with capacity zero, if a sender is waiting now.
@@ -157,9 +168,7 @@ impl<T> SafeReceiver<T> {
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => {
-                blocking("receive from a channel", || self.rx.recv_deadline(deadline))
-            }
+            Err(TryRecvError::Empty) => self.when_empty(|rx| rx.recv_deadline(deadline)),
         }
     }
 
@@ -198,9 +207,7 @@ impl<T> SafeReceiver<T> {
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvCancelError::Closed),
-            Err(TryRecvError::Empty) => {
-                blocking("receive from a channel", || self.wait_or_cancel(token))
-            }
+            Err(TryRecvError::Empty) => self.when_empty(|_| self.wait_or_cancel(token)),
         }
     }
 

@@ -50,11 +50,12 @@ pub use manual::ManualClock;
 use queue::Key;
 
 use crate::sync::{Arc, Weak};
-use crate::threads::ThreadError;
+use crate::threads::{Origin, ThreadError};
 use manual::Manual;
 use system::System;
 
-static PROCESS: LazyLock<Arc<System>> = LazyLock::new(|| System::new("cleanbreak timer"));
+static PROCESS: LazyLock<Arc<System>> =
+    LazyLock::new(|| System::new("cleanbreak timer", Origin::nobody()));
 
 /// What can be registered to be told when it is time.
 pub(crate) trait Timed: Send + Sync {
@@ -102,7 +103,10 @@ impl Clock {
     /// other parts of the process must not delay.
     #[must_use]
     pub fn isolated() -> Self {
-        Self(Source::System(System::new("cleanbreak isolated timer")))
+        Self(Source::System(System::new(
+            "cleanbreak isolated timer",
+            Origin::here(),
+        )))
     }
 
     /// A clock that stands still until it is advanced.

@@ -6,11 +6,13 @@ use super::queue::{DeadlineQueue, Key};
 use super::{Instant, Timed};
 use crate::observe;
 use crate::sync::{Arc, Condvar, Mutex, Weak};
-use crate::threads::{self, Handle, Spec, ThreadError};
+use crate::threads::{self, Handle, Origin, Spec, ThreadError};
 
 /// Time since `zero`, and the thread that tells who is due.
 pub(super) struct System {
     name: &'static str,
+    /// Of who made the clock, and not of whoever needs its first timer.
+    origin: Origin,
     zero: std::time::Instant,
     state: Mutex<State>,
     /// Signalled when the thread would sleep too long or should stop.
@@ -38,9 +40,10 @@ enum Sleep {
 
 impl System {
     #[allow(clippy::disallowed_methods, reason = "the clock reads the time")]
-    pub(super) fn new(name: &'static str) -> Arc<Self> {
+    pub(super) fn new(name: &'static str, origin: Origin) -> Arc<Self> {
         Arc::new(Self {
             name,
+            origin,
             zero: std::time::Instant::now(),
             state: Mutex::new(State {
                 queue: DeadlineQueue::new(),
@@ -129,6 +132,7 @@ impl System {
         let generation = state.generation;
         let system = self.clone();
         let spec = Spec::new(self.name, std::panic::Location::caller());
+        let _inside = self.origin.enter();
         state.thread = Some(threads::spawn(spec, move || system.serve(generation))?);
         state.sleep = Sleep::Awake;
         Ok(())

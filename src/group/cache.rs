@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::lender::Roster;
 use super::queue::{Lender, look_a_while};
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::threads::{self, Spec, Task, ThreadError};
+use crate::threads::{self, Origin, Spec, Task, ThreadError};
 
 const NAME: &str = "cleanbreak cached";
 
@@ -52,6 +52,8 @@ pub struct ThreadCache {
 
 pub(super) struct Shared {
     site: &'static Location<'static>,
+    /// Of who made the cache, and not of the group that happens to need a thread.
+    origin: Origin,
     roster: Roster,
     state: Mutex<State>,
     work: Condvar,
@@ -78,6 +80,7 @@ impl ThreadCache {
     pub fn new() -> Self {
         let shared = Arc::new(Shared {
             site: Location::caller(),
+            origin: Origin::here(),
             roster: Roster::default(),
             state: Mutex::default(),
             work: Condvar::new(),
@@ -175,6 +178,7 @@ impl Shared {
         drop(state);
         let serving = shared.clone();
         let spec = Spec::new(NAME, shared.site);
+        let _inside = shared.origin.enter();
         let started = shared.roster.start(spec, move || serving.serve(loan));
         if started.is_err() {
             let mut state = shared.state.lock();

@@ -9,7 +9,7 @@ use super::erase::Run;
 use crate::cancel::CancelToken;
 use crate::observe::{self, Ended};
 use crate::sync::{Arc, Mutex};
-use crate::threads::{self, Task as Named};
+use crate::threads::{self, Inherited, Task as Named};
 
 /// What a task's failure does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +52,7 @@ pub(super) struct Packet<'scope, F, R, E, B> {
     end: &'scope End<E, B>,
     policy: Policy,
     named: Named,
+    inherited: Inherited,
     state: Mutex<State<F, R, E>>,
 }
 
@@ -74,6 +75,7 @@ where
             end,
             policy,
             named,
+            inherited: Inherited::here(),
             state: Mutex::new(State::Waiting(task)),
         })
     }
@@ -161,7 +163,10 @@ where
         if !self.end.token().is_cancelled() {
             threads::run_task(&self.named);
         }
-        let outcome = self.outcome(task);
+        let outcome = {
+            let _inside = self.inherited.enter();
+            self.outcome(task)
+        };
         // Who waits is told by the queue, which sees the end next.
         *self.state.lock() = State::Ended(outcome);
     }

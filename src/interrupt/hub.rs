@@ -27,7 +27,7 @@ use super::{Interrupt, InterruptError, handler, signal_name};
 use crate::cancel::{CancelToken, Cause};
 use crate::observe;
 use crate::sync::plain::Mutex;
-use crate::threads::{self, Handle, Spec};
+use crate::threads::{self, Handle, Origin, Spec};
 
 const NAME: &str = "cleanbreak signals";
 
@@ -176,6 +176,8 @@ impl Server {
     fn start(generation: u64, site: &'static Location<'static>) -> Result<Self, InterruptError> {
         let incoming = Signals::new([0_i32; 0]).map_err(InterruptError::Pipe)?;
         let signals = incoming.handle();
+        // Whoever subscribes first, it serves them all.
+        let _inside = Origin::nobody().enter();
         let thread = threads::spawn(Spec::new(NAME, site), move || serve(incoming, generation))?;
         Ok(Self { thread, signals })
     }

@@ -1,6 +1,8 @@
 //! Floor 0: facts about the library's parts, written and never read back.
 //!
-//! With the feature `metrics`, every part tells the [`metrics`](https://docs.rs/metrics) facade what
+//! With the feature `tracing`, a task of a group or a pool runs inside the span in which it was
+//! spawned or submitted, a supervised loop inside that in which its supervisor was started, and a [`Probe`](crate::probe::Probe) opens spans for the passes of a loop
+//! that are worth one. With the feature `metrics`, every part tells the [`metrics`](https://docs.rs/metrics) facade what
 //! it does, and whatever recorder the program has installed keeps it. Without the feature, every
 //! function that is called here is empty and every value is of size zero: there is no code left.
 //! No code of the library decides from what it writes here.
@@ -10,7 +12,7 @@
 //! * Each metric is in [`METRICS`], by name, type, labels and meaning, and [`describe_metrics`] tells
 //!   them to the recorder. Names follow the conventions of Prometheus: base units, `_total` for
 //!   counters.
-//! * Labels have few values: the names that you give to pools and groups, kinds of outcomes, names
+//! * Labels have few values: the names that you give to pools, groups and supervised loops, kinds of outcomes, names
 //!   of signals, and the words of a wait. Never a number, an address or an error's text.
 //!
 //! # What is not
@@ -35,18 +37,52 @@ mod on;
 #[cfg(feature = "metrics")]
 mod table;
 
+#[cfg(not(feature = "tracing"))]
+mod span_off;
+#[cfg(feature = "tracing")]
+mod span_on;
+
 #[cfg(not(feature = "metrics"))]
 use off as facts;
 #[cfg(feature = "metrics")]
 use on as facts;
+#[cfg(not(feature = "tracing"))]
+use span_off as spans;
+#[cfg(feature = "tracing")]
+use span_on as spans;
+
+use std::time::Duration;
 
 #[cfg(all(feature = "signal", unix))]
 pub(crate) use facts::interrupts;
 pub(crate) use facts::{
-    Alive, PoolFacts, Stopwatch, Wait, cancellation, group_task, spawn_failure, ticks, timer_late,
+    Alive, PoolFacts, Stopwatch, Wait, cancellation, group_task, loop_exit, loop_passes,
+    loop_sample, spawn_failure, supervised_restart, supervised_run, supervisor_gave_up, ticks,
+    timer_late,
 };
+pub(crate) use spans::{SpanContext, SpanGuard, breakpoint, marker, overdue_pass};
 #[cfg(feature = "metrics")]
 pub use table::{METRICS, Metric, MetricType, describe_metrics};
+
+/// What the span of a pass says.
+#[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "nobody is told"))]
+pub(crate) struct Breakpoint<'a> {
+    pub(crate) name: &'a str,
+    /// From 1.
+    pub(crate) iteration: u64,
+    /// Of all the loop's passes, if that is known.
+    pub(crate) total: Option<u64>,
+    /// Every so many passes one is reported; 0 for none.
+    pub(crate) interval: u64,
+    /// It is one of those.
+    pub(crate) regular: bool,
+    /// The loop has ended, for this reason.
+    pub(crate) exit: Option<&'static str>,
+    /// How long it took, if that was too long.
+    pub(crate) slow: Option<Duration>,
+    /// Somebody should look at it.
+    pub(crate) alarming: bool,
+}
 
 /// How a task of a group or a pool ended, as a label says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

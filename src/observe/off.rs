@@ -51,6 +51,29 @@ pub(crate) fn ticks(_sent: u64, _missed: u64) {}
 #[inline(always)]
 pub(crate) fn group_task(_group: &Arc<str>, _ended: Ended) {}
 
+#[inline(always)]
+pub(crate) fn loop_passes(_name: &Arc<str>, _passes: u64) {}
+
+#[inline(always)]
+pub(crate) fn loop_sample(_name: &Arc<str>, _since: Stopwatch) {}
+
+#[inline(always)]
+pub(crate) fn loop_exit(_name: &Arc<str>, _reason: &'static str) {}
+
+#[inline(always)]
+pub(crate) fn supervised_run(
+    _supervisor: &Arc<str>,
+    _child: &Arc<str>,
+    _outcome: impl FnOnce() -> &'static str,
+) {
+}
+
+#[inline(always)]
+pub(crate) fn supervised_restart(_supervisor: &Arc<str>, _child: &Arc<str>) {}
+
+#[inline(always)]
+pub(crate) fn supervisor_gave_up(_supervisor: &Arc<str>) {}
+
 #[cfg(all(feature = "signal", unix))]
 #[inline(always)]
 pub(crate) fn interrupts(_signal: i32, _name: Option<&'static str>, _count: u64) {}

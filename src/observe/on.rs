@@ -98,6 +98,40 @@ pub(crate) fn group_task(group: &Arc<str>, ended: Ended) {
     counter!(names::GROUP_TASKS, "group" => group, "outcome" => ended.label()).increment(1);
 }
 
+pub(crate) fn loop_passes(name: &Arc<str>, passes: u64) {
+    counter!(names::LOOP_PASSES, "loop" => name.clone()).increment(passes);
+}
+
+pub(crate) fn loop_sample(name: &Arc<str>, since: Stopwatch) {
+    histogram!(names::LOOP_PASS, "loop" => name.clone()).record(since.0.elapsed());
+}
+
+pub(crate) fn loop_exit(name: &Arc<str>, reason: &'static str) {
+    counter!(names::LOOP_EXITS, "loop" => name.clone(), "reason" => reason).increment(1);
+}
+
+pub(crate) fn supervised_run(
+    supervisor: &Arc<str>,
+    child: &Arc<str>,
+    outcome: impl FnOnce() -> &'static str,
+) {
+    let (supervisor, child, outcome) = (supervisor.clone(), child.clone(), outcome());
+    let run = counter!(
+        names::SUPERVISED_RUNS,
+        "supervisor" => supervisor, "child" => child, "outcome" => outcome
+    );
+    run.increment(1);
+}
+
+pub(crate) fn supervised_restart(supervisor: &Arc<str>, child: &Arc<str>) {
+    let (supervisor, child) = (supervisor.clone(), child.clone());
+    counter!(names::SUPERVISED_RESTARTS, "supervisor" => supervisor, "child" => child).increment(1);
+}
+
+pub(crate) fn supervisor_gave_up(supervisor: &Arc<str>) {
+    counter!(names::SUPERVISOR_GIVE_UPS, "supervisor" => supervisor.clone()).increment(1);
+}
+
 #[cfg(all(feature = "signal", unix))]
 pub(crate) fn interrupts(signal: i32, name: Option<&'static str>, count: u64) {
     let name: Arc<str> = name.map_or_else(|| signal.to_string().into(), Arc::from);

@@ -16,6 +16,12 @@ pub(super) const POOL_WORKERS: &str = "cleanbreak_pool_workers";
 pub(super) const POOL_QUEUE_DEPTH: &str = "cleanbreak_pool_queue_depth";
 pub(super) const POOL_WAIT: &str = "cleanbreak_pool_wait_seconds";
 pub(super) const POOL_RUN: &str = "cleanbreak_pool_run_seconds";
+pub(super) const LOOP_PASSES: &str = "cleanbreak_loop_passes_total";
+pub(super) const LOOP_PASS: &str = "cleanbreak_loop_pass_seconds";
+pub(super) const LOOP_EXITS: &str = "cleanbreak_loop_exits_total";
+pub(super) const SUPERVISED_RUNS: &str = "cleanbreak_supervised_runs_total";
+pub(super) const SUPERVISED_RESTARTS: &str = "cleanbreak_supervised_restarts_total";
+pub(super) const SUPERVISOR_GIVE_UPS: &str = "cleanbreak_supervisor_give_ups_total";
 #[cfg(all(feature = "signal", unix))]
 pub(super) const INTERRUPTS: &str = "app_interrupt_total";
 
@@ -77,6 +83,12 @@ const fn metric(
 /// | `cleanbreak_pool_queue_depth` | gauge | `pool` | tasks that wait for a worker |
 /// | `cleanbreak_pool_wait_seconds` | histogram | `pool` | from the submission to the start |
 /// | `cleanbreak_pool_run_seconds` | histogram | `pool` | from the start to the end |
+/// | `cleanbreak_loop_passes_total` | counter | `loop` | passes of the loops with a [`Probe`](crate::probe::Probe), told at breakpoints and at the end |
+/// | `cleanbreak_loop_pass_seconds` | histogram | `loop` | how long the passes at breakpoints took |
+/// | `cleanbreak_loop_exits_total` | counter | `loop`, `reason`: `broke`, `cancelled`, `deadline_exceeded`, `closed`, `panicked`, `abandoned`, or your own | loops that ended |
+/// | `cleanbreak_supervised_runs_total` | counter | `supervisor`, `child`, `outcome`: `returned`, `cancelled`, `failed`, `panicked`, `not_ready`, `not_started` | runs of supervised loops that ended |
+/// | `cleanbreak_supervised_restarts_total` | counter | `supervisor`, `child` | restarts after a child of its own ended, not those by hand or with a sibling |
+/// | `cleanbreak_supervisor_give_ups_total` | counter | `supervisor` | supervisors that had more failures than their intensity allows |
 /// | `app_interrupt_total` | counter | `signal`, such as `SIGUSR1` | signals that were delivered to subscribers (feature `signal`) |
 pub const METRICS: &[Metric] = &[
     metric(
@@ -157,6 +169,42 @@ pub const METRICS: &[Metric] = &[
         MetricType::Histogram,
         &["pool"],
         "Time from a task's start to its end.",
+    ),
+    metric(
+        LOOP_PASSES,
+        MetricType::Counter,
+        &["loop"],
+        "Passes of probed loops, told at breakpoints and at the end.",
+    ),
+    metric(
+        LOOP_PASS,
+        MetricType::Histogram,
+        &["loop"],
+        "How long the passes at breakpoints took.",
+    ),
+    metric(
+        LOOP_EXITS,
+        MetricType::Counter,
+        &["loop", "reason"],
+        "Probed loops that ended, by reason.",
+    ),
+    metric(
+        SUPERVISED_RUNS,
+        MetricType::Counter,
+        &["supervisor", "child", "outcome"],
+        "Runs of supervised loops that ended, by outcome.",
+    ),
+    metric(
+        SUPERVISED_RESTARTS,
+        MetricType::Counter,
+        &["supervisor", "child"],
+        "Restarts of supervised loops that ended.",
+    ),
+    metric(
+        SUPERVISOR_GIVE_UPS,
+        MetricType::Counter,
+        &["supervisor"],
+        "Supervisors that gave up.",
     ),
     #[cfg(all(feature = "signal", unix))]
     metric(

@@ -22,7 +22,7 @@ use crate::contain::drop_contained;
 use crate::group::PanicPayload;
 use crate::observe::{PoolFacts, Stopwatch};
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::threads::{self, Task as Named};
+use crate::threads::{self, Inherited, Task as Named};
 
 /// The side of a packet that the queue and its workers see.
 pub(super) trait Run<E>: Labelled + Send + Sync {
@@ -103,6 +103,7 @@ pub(super) struct Packet<F, R, E> {
     label: Label,
     timeout: Option<Duration>,
     queued: Stopwatch,
+    inherited: Inherited,
     state: Mutex<State<F, R, E>>,
     ended: Condvar,
 }
@@ -139,6 +140,7 @@ impl<F, R, E> Packet<F, R, E> {
             label,
             timeout,
             queued: Stopwatch::start(),
+            inherited: Inherited::here(),
             state: Mutex::new(State::Waiting(task)),
             ended: Condvar::new(),
         })
@@ -209,7 +211,10 @@ where
         let starts = !worker.pool.is_cancelled() && self.timeout != Some(Duration::ZERO);
         worker.facts.waited(self.queued);
         let started = Stopwatch::start();
-        let (outcome, result) = run_contained(task, starts, &token);
+        let (outcome, result) = {
+            let _inside = self.inherited.enter();
+            run_contained(task, starts, &token)
+        };
         worker.facts.ran(started);
         self.end(result);
         worker.give_back(token, self.timeout);

@@ -33,6 +33,8 @@ mod report;
 mod shared;
 mod wait;
 
+pub(crate) use wait::wait_until;
+
 pub use builder::PoolBuilder;
 pub use err::{SubmitError, SubmitErrorKind};
 pub use handle::{Pool, Submission};

@@ -19,7 +19,7 @@ impl<N: Fn() + Send + Sync> Timed for Alarm<N> {
 
 /// Calls `wait` with a deadline of the system's clock, or with a reason to give up that comes true
 /// with a nudge. The caller holds no lock that `nudge` takes.
-pub(super) fn wait_until(
+pub(crate) fn wait_until(
     clock: &Clock,
     deadline: Option<Instant>,
     nudge: impl Fn() + Send + Sync + 'static,

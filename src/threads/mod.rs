@@ -16,13 +16,17 @@
 //! 4. What a thread waits on is written by that thread alone, without a lock.
 
 mod moment;
+mod origin;
 mod registry;
 mod spawn;
 mod wait;
 
+pub(crate) use origin::{Inherited, Origin, OriginGuard};
 #[cfg(all(feature = "diagnose", target_os = "linux"))]
 pub(crate) use registry::records;
-pub(crate) use registry::{Record, Task, current_record, run_task};
+#[cfg(all(feature = "io", unix))]
+pub(crate) use registry::waiting_at;
+pub(crate) use registry::{Record, Task, await_retired, current_record, run_task};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 pub use spawn::ThreadError;
 pub(crate) use spawn::{Handle, Spec, spawn};

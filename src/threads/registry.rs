@@ -10,11 +10,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::moment::{Moment, now};
+use super::origin::{Origin, OriginGuard};
 use super::wait::{Wait, WaitCell};
 use crate::observe;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Condvar, Mutex};
 
 static REGISTRY: LazyLock<Mutex<BTreeMap<u64, Arc<Record>>>> = LazyLock::new(Mutex::default);
+
+/// Told, under the registry's lock, when a thread has gone from it.
+static RETIRED: LazyLock<Condvar> = LazyLock::new(Condvar::new);
 
 // Relaxed is enough: the value only has to be unique.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -50,6 +54,7 @@ impl fmt::Display for Task {
 pub(crate) struct Record {
     id: u64,
     own: Task,
+    origin: Origin,
     since: Instant,
     /// The kernel's number of the thread; 0 until it runs, or where that is not known.
     tid: AtomicU32,
@@ -121,6 +126,7 @@ impl Record {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             own,
+            origin: Origin::here(),
             since: now(),
             tid: AtomicU32::new(0),
             lent_to: Mutex::default(),
@@ -131,12 +137,15 @@ impl Record {
     }
 
     pub(crate) fn retire(&self) {
-        let record = REGISTRY.lock().remove(&self.id);
+        let mut registry = REGISTRY.lock();
+        let record = registry.remove(&self.id);
+        RETIRED.notify_all();
+        drop(registry);
         drop(record);
     }
 
     /// Makes this the record of the calling thread, which has none yet.
-    pub(crate) fn adopt(self: &Arc<Self>) {
+    pub(crate) fn adopt(self: &Arc<Self>) -> OriginGuard {
         #[cfg(all(feature = "diagnose", target_os = "linux"))]
         {
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
@@ -145,6 +154,7 @@ impl Record {
         }
         let adopted = CURRENT.with(|current| current.set(self.clone()));
         debug_assert!(adopted.is_ok(), "a thread has one record");
+        self.origin.enter()
     }
 
     /// Says that the thread runs none of a group's tasks any more.
@@ -254,6 +264,35 @@ pub fn live() -> Vec<ThreadInfo> {
     records().iter().map(|record| record.info()).collect()
 }
 
+/// Waits for all threads within a mark, or for all there are, to be gone, but the calling one; for
+/// `patience` at most. Returns those that are left.
+pub(crate) fn await_retired(within: Option<&Origin>, patience: Duration) -> Vec<ThreadInfo> {
+    let deadline = now().checked_add(patience);
+    let own = current_record().map(|record| record.id);
+    let counts = |record: &Record| {
+        Some(record.id) != own && within.is_none_or(|mark| record.origin.is_within(mark))
+    };
+    let mut registry = REGISTRY.lock();
+    loop {
+        let left = registry.values().filter(|record| counts(record));
+        let left: Vec<_> = left.cloned().collect();
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let late = match deadline {
+            Some(at) => RETIRED.wait_until(&mut registry, at).timed_out(),
+            None => {
+                RETIRED.wait(&mut registry);
+                false
+            }
+        };
+        if late {
+            drop(registry);
+            return left.iter().map(|record| record.info()).collect();
+        }
+    }
+}
+
 /// Says what the calling thread waits on until the guard is dropped.
 ///
 /// The library's own waits say it by themselves; this is for waits that it cannot see, such as a
@@ -291,7 +330,12 @@ pub fn live() -> Vec<ThreadInfo> {
 #[track_caller]
 #[inline]
 pub fn waiting_on(on: &'static str) -> WaitGuard {
-    let at = Location::caller();
+    waiting_at(on, Location::caller())
+}
+
+/// For a wait that knows a better line to show than that of its caller.
+#[inline]
+pub(crate) fn waiting_at(on: &'static str, at: &'static Location<'static>) -> WaitGuard {
     let before = on_this_thread(|record| {
         let nested = record.wait.is_set();
         let before = if nested { record.wait.get() } else { None };

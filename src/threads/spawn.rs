@@ -74,7 +74,7 @@ pub(crate) fn spawn(
     let retire = Retire(Record::enlist(task.clone()));
     let started = builder.spawn(move || {
         let retire = retire;
-        retire.0.adopt();
+        let _origin = retire.0.adopt();
         let _alive = observe::Alive::begin();
         body();
     });

@@ -14,6 +14,7 @@ mod channel;
 #[path = "../../src/contain.rs"]
 mod contain;
 mod group;
+mod permits;
 mod pool;
 mod sync;
 mod threads;

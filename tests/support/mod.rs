@@ -10,8 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use cleanbreak::threads::WaitInfo;
+use cleanbreak::{CancelToken, scope};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 /// Long enough for any machine; only a test that has failed waits it out.
@@ -157,6 +159,12 @@ pub(crate) fn threads_named(prefix: &str) -> usize {
     names.filter(|name| name.starts_with(prefix)).count()
 }
 
+/// How many descriptors this process has open.
+pub(crate) fn descriptors() -> usize {
+    // One of them is the folder's own.
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
+
 /// A line of `/proc/self/status`, in its own unit.
 pub(crate) fn status(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -178,6 +186,38 @@ pub(crate) fn until_waiting(name: &str) {
         let thread = live.iter().find(|thread| thread.name == name);
         thread.is_some_and(|thread| thread.waiting.is_some())
     });
+}
+
+/// Runs `blocked` on a thread of the library of this name, cancels its token when it waits, and
+/// returns what it came to, and what it said it waited on.
+pub(crate) fn cancelled<T: Send + 'static>(
+    name: &'static str,
+    blocked: impl FnOnce(&CancelToken) -> T + Send + 'static,
+) -> (T, WaitInfo) {
+    in_time(move || {
+        let (token, mut wait) = (CancelToken::new(), None);
+        let told = token.clone();
+        let result = scope(&CancelToken::new(), |group| {
+            let task = group.spawn_named(name, move |_| Ok(blocked(&told)))?;
+            until(|| {
+                let live = cleanbreak::threads::live();
+                wait = live
+                    .into_iter()
+                    .find(|thread| thread.name == name)
+                    .and_then(|it| it.waiting);
+                wait.is_some()
+            });
+            let begun = Instant::now();
+            token.cancel_with("enough");
+            let result = task.join()?;
+            println!(
+                "{name}: {:?} from cancel to the end of the thread",
+                begun.elapsed()
+            );
+            Ok(result)
+        });
+        (result.unwrap(), wait.unwrap())
+    })
 }
 
 thread_local! {

@@ -15,7 +15,7 @@ pub(crate) mod plain {
 
 use std::ops::{Deref, DerefMut};
 
-pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use loom::thread::ThreadId;
 
 pub(crate) fn current_thread() -> ThreadId {
@@ -134,19 +134,19 @@ impl Backoff {
 
 /// A mutex whose `try_lock` may fail. loom's own blocks instead if it was about to run when
 /// the lock was taken, so a protocol that relies on not waiting would deadlock in the model.
-pub(crate) struct TryMutex<T> {
+pub(crate) struct BriefMutex<T> {
     locked: Mutex<bool>,
     unlocked: Condvar,
     value: Mutex<T>,
 }
 
 /// The `Option` is empty only inside `drop`.
-pub(crate) struct TryMutexGuard<'a, T> {
-    owner: &'a TryMutex<T>,
+pub(crate) struct BriefMutexGuard<'a, T> {
+    owner: &'a BriefMutex<T>,
     value: Option<MutexGuard<'a, T>>,
 }
 
-impl<T> TryMutex<T> {
+impl<T> BriefMutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
             locked: Mutex::new(false),
@@ -155,7 +155,7 @@ impl<T> TryMutex<T> {
         }
     }
 
-    pub(crate) fn lock(&self) -> TryMutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> BriefMutexGuard<'_, T> {
         let mut locked = self.locked.lock();
         while *locked {
             self.unlocked.wait(&mut locked);
@@ -163,34 +163,34 @@ impl<T> TryMutex<T> {
         self.guard(&mut locked)
     }
 
-    pub(crate) fn try_lock(&self) -> Option<TryMutexGuard<'_, T>> {
+    pub(crate) fn try_lock(&self) -> Option<BriefMutexGuard<'_, T>> {
         let mut locked = self.locked.lock();
         (!*locked).then(|| self.guard(&mut locked))
     }
 
-    fn guard(&self, locked: &mut bool) -> TryMutexGuard<'_, T> {
+    fn guard(&self, locked: &mut bool) -> BriefMutexGuard<'_, T> {
         *locked = true;
-        TryMutexGuard {
+        BriefMutexGuard {
             owner: self,
             value: Some(self.value.lock()),
         }
     }
 }
 
-impl<T> Deref for TryMutexGuard<'_, T> {
+impl<T> Deref for BriefMutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         self.value.as_ref().expect("unlocked")
     }
 }
 
-impl<T> DerefMut for TryMutexGuard<'_, T> {
+impl<T> DerefMut for BriefMutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.value.as_mut().expect("unlocked")
     }
 }
 
-impl<T> Drop for TryMutexGuard<'_, T> {
+impl<T> Drop for BriefMutexGuard<'_, T> {
     fn drop(&mut self) {
         self.value = None;
         *self.owner.locked.lock() = false;

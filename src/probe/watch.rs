@@ -1,0 +1,315 @@
+//! What the loop's thread and those who look at it share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::Location;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::{Clock, Instant, Timed, Timer};
+use crate::contain::contain;
+use crate::observe::{self, Breakpoint};
+use crate::sync::{Arc, Mutex, Weak};
+use crate::threads::ThreadError;
+
+static LOOPS: Mutex<Loops> = Mutex::new(Loops {
+    next_id: 1,
+    live: BTreeMap::new(),
+});
+
+struct Loops {
+    next_id: u64,
+    live: BTreeMap<u64, Arc<Shared>>,
+}
+
+/// In the lowest bit of `Shared::at`: a pass is under way. The number of the pass is above it.
+const BUSY: u64 = 1;
+
+/// The least time that can be watched, and between two looks.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// How often a pass is looked at in the time that it may take.
+const LOOKS: u32 = 8;
+
+/// On a cache line of its own, as the loop writes it at every pass. Every order is relaxed: these
+/// are facts for people, and nothing else is read because of them.
+#[repr(align(128))]
+pub(super) struct Shared {
+    at: AtomicU64,
+    /// There is something in `alarm`.
+    alarmed: AtomicBool,
+    alarm: Mutex<Option<Alarm>>,
+    id: u64,
+    name: Arc<str>,
+    site: &'static Location<'static>,
+    clock: Clock,
+    since: Instant,
+    ended: AtomicBool,
+}
+
+/// A pass that is over its time.
+struct Alarm {
+    iteration: u64,
+    /// Since when it has been seen.
+    since: Instant,
+}
+
+impl Shared {
+    pub(super) fn enlist(
+        name: Arc<str>,
+        site: &'static Location<'static>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let since = clock.now();
+        let mut loops = LOOPS.lock();
+        let id = loops.next_id;
+        loops.next_id += 1;
+        let shared = Arc::new(Self {
+            at: AtomicU64::new(0),
+            alarmed: AtomicBool::new(false),
+            alarm: Mutex::new(None),
+            id,
+            name,
+            site,
+            clock,
+            since,
+            ended: AtomicBool::new(false),
+        });
+        loops.live.insert(id, shared.clone());
+        shared
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Pass number `pass` begins; whether there is an alarm about an earlier one.
+    #[inline]
+    pub(super) fn begin(&self, pass: u64) -> bool {
+        self.at.store(pass << 1 | BUSY, Ordering::Relaxed);
+        self.alarmed.load(Ordering::Relaxed)
+    }
+
+    /// Pass number `pass` has ended; whether there is an alarm about it.
+    #[inline]
+    pub(super) fn rest(&self, pass: u64) -> bool {
+        self.at.store(pass << 1, Ordering::Relaxed);
+        self.alarmed.load(Ordering::Relaxed)
+    }
+
+    /// For how long pass `ended` has been seen running, if there is an alarm about it.
+    pub(super) fn take_alarm(&self, ended: u64) -> Option<Duration> {
+        if !self.alarmed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut alarm = self.alarm.lock();
+        // It may be about the pass that has begun just now: that one is told when it ends.
+        let due = alarm.take_if(|alarm| alarm.iteration <= ended)?;
+        self.alarmed.store(false, Ordering::Relaxed);
+        drop(alarm);
+        Some(self.clock.now().duration_since(due.since))
+    }
+
+    /// Takes the loop out of the list; `false` if it has been.
+    pub(super) fn retire(&self, passes: u64) -> bool {
+        self.rest(passes);
+        let first = !self.ended.swap(true, Ordering::Relaxed);
+        if first {
+            let listed = LOOPS.lock().live.remove(&self.id);
+            drop(listed);
+        }
+        first
+    }
+
+    fn info(&self) -> LoopInfo {
+        let at = self.at.load(Ordering::Relaxed);
+        LoopInfo {
+            id: self.id,
+            name: self.name.to_string(),
+            probed_at: self.site,
+            passes: at >> 1,
+            busy: at & BUSY == BUSY,
+            age: self.clock.now().duration_since(self.since),
+        }
+    }
+}
+
+/// A loop with a probe, as [`live()`] found it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoopInfo {
+    /// Number of the probe in this process, never used twice.
+    pub id: u64,
+    /// The probe's name.
+    pub name: String,
+    /// The source line that started the probe.
+    pub probed_at: &'static Location<'static>,
+    /// How many passes have begun.
+    pub passes: u64,
+    /// Whether a pass is under way; `false` before the first, and while the loop is idle.
+    pub busy: bool,
+    /// For how long the probe has been there, by its clock.
+    pub age: Duration,
+}
+
+impl fmt::Display for LoopInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let busy = if self.busy { "in pass" } else { "idle after" };
+        write!(f, "loop \"{}\" at {}, ", self.name, self.probed_at)?;
+        write!(
+            f,
+            "age {:.1} s, {busy} {}",
+            self.age.as_secs_f64(),
+            self.passes
+        )
+    }
+}
+
+/// The loops that have a probe now, oldest first. A look, not a lock: they go on meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::probe::{self, Probe};
+///
+/// let mut probe = Probe::new("poll");
+/// probe.pass();
+/// let all = probe::live();
+/// let poll = all.iter().find(|found| found.name == "poll").unwrap();
+/// assert_eq!((poll.passes, poll.busy), (1, true));
+/// drop(probe);
+/// assert!(probe::live().iter().all(|found| found.id != poll.id));
+/// ```
+#[must_use]
+pub fn live() -> Vec<LoopInfo> {
+    let live: Vec<_> = LOOPS.lock().live.values().cloned().collect();
+    live.iter().map(|shared| shared.info()).collect()
+}
+
+/// A pass that is over its time, and still runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SlowPass {
+    /// The probe's name.
+    pub name: String,
+    /// The source line that started the probe.
+    pub probed_at: &'static Location<'static>,
+    /// The number of the pass, from 1.
+    pub iteration: u64,
+    /// How long it has been seen running.
+    pub took: Duration,
+}
+
+pub(super) type OnSlow = Arc<dyn Fn(&SlowPass) + Send + Sync>;
+
+/// Looks at one loop, from the timer thread.
+pub(super) struct Watch {
+    shared: Arc<Shared>,
+    limit: Duration,
+    period: Duration,
+    on_slow: Option<OnSlow>,
+    seen: Mutex<Seen>,
+    /// Set once, before the watch is handed out (invariant 2).
+    timer: OnceLock<Timer>,
+}
+
+/// What the loop did at the last look.
+struct Seen {
+    at: u64,
+    since: Instant,
+    told: bool,
+}
+
+impl Watch {
+    /// `None` for a time that never passes.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        limit: Duration,
+        on_slow: Option<OnSlow>,
+    ) -> Result<Option<Arc<Self>>, ThreadError> {
+        let limit = limit.max(SHORTEST);
+        let period = (limit / LOOKS).max(SHORTEST);
+        let now = shared.clock.now();
+        let Some(first) = now.checked_add(period) else {
+            return Ok(None);
+        };
+        let watch = Arc::new(Self {
+            shared: shared.clone(),
+            limit,
+            period,
+            on_slow,
+            seen: Mutex::new(Seen {
+                at: 0,
+                since: now,
+                told: false,
+            }),
+            timer: OnceLock::new(),
+        });
+        let timed: Weak<Self> = Arc::downgrade(&watch);
+        let timer = shared.clock.register(first, timed);
+        match timer {
+            Ok(timer) => drop(watch.timer.set(timer)),
+            Err(error) => {
+                shared.retire(0);
+                return Err(error);
+            }
+        }
+        Ok(Some(watch))
+    }
+
+    /// For how long the present pass has been seen, if that is news and too long.
+    fn look(&self, late: Duration, now: Instant) -> Option<(u64, Duration)> {
+        let at = self.shared.at.load(Ordering::Relaxed);
+        let mut seen = self.seen.lock();
+        // Who looks too late cannot tell who was asleep.
+        if seen.at != at || late > self.period {
+            let told = seen.told && seen.at == at;
+            let since = now;
+            *seen = Seen { at, since, told };
+            return None;
+        }
+        let took = now.duration_since(seen.since);
+        if at & BUSY != BUSY || seen.told || took < self.limit {
+            return None;
+        }
+        seen.told = true;
+        let iteration = at >> 1;
+        let since = seen.since;
+        drop(seen);
+        *self.shared.alarm.lock() = Some(Alarm { iteration, since });
+        self.shared.alarmed.store(true, Ordering::Relaxed);
+        Some((iteration, took))
+    }
+
+    fn tell(&self, iteration: u64, took: Duration) {
+        observe::overdue_pass(&Breakpoint {
+            name: &self.shared.name,
+            iteration,
+            total: None,
+            interval: 0,
+            regular: false,
+            exit: None,
+            slow: Some(took),
+            alarming: true,
+        });
+        if let Some(on_slow) = &self.on_slow {
+            let pass = SlowPass {
+                name: self.shared.name.to_string(),
+                probed_at: self.shared.site,
+                iteration,
+                took,
+            };
+            contain(|| on_slow(&pass));
+        }
+    }
+}
+
+impl Timed for Watch {
+    fn fire(self: Arc<Self>, due: Instant, now: Instant) -> Option<Instant> {
+        if let Some((iteration, took)) = self.look(now.duration_since(due), now) {
+            self.tell(iteration, took);
+        }
+        now.checked_add(self.period)
+    }
+}

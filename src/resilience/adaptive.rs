@@ -1,0 +1,411 @@
+//! So many calls at a time, where the number is found out.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::call::CallError;
+pub use super::controller::Outcome;
+use super::controller::{Algorithm, Controller, Sample, Settings};
+use super::permits::{MOST, Permits};
+use super::semaphore::{AcquireError, acquire};
+use crate::cancel::CancelToken;
+use crate::clock::{Clock, Instant};
+use crate::sync::{Arc, Mutex};
+
+/// A [`Bulkhead`](super::Bulkhead) whose number of permits follows the other side's capacity: it
+/// grows while calls are served as quickly as ever, and shrinks when they queue up or are turned
+/// away.
+///
+/// A fixed limit is a guess that is wrong after the next deployment. This one measures, as TCP does;
+/// `controller.rs` has the algorithms and their sources. Clones are the same limit.
+///
+/// * [`gradient`](Self::gradient) goes by latency: for calls to a service that queues what it
+///   cannot serve at once. It settles a little above the point where a queue begins.
+/// * [`aimd`](Self::aimd) goes by signs of overload: for a service that turns calls away, or where
+///   a call slower than [`overload_above`](AdaptiveLimitBuilder::overload_above) is of no use.
+///
+/// # What is promised
+///
+/// The limit is never outside of [`min`](AdaptiveLimitBuilder::min) and
+/// [`max`](AdaptiveLimitBuilder::max). Permits are handed over first come, first served, as those of
+/// a bulkhead. Of a volley of overloaded calls, only the first cuts the limit.
+///
+/// # What is not
+///
+/// The limit is this process's own: several clients of one service find a balance, not a fair one.
+/// It needs traffic to learn from: a limit that is not half used does not grow.
+///
+/// # Performance
+///
+/// On top of a bulkhead's permit, two clock readings and one short lock for a call.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock};
+/// use cleanbreak::resilience::{AdaptiveLimit, Outcome};
+///
+/// let clock = Clock::manual();
+/// let limit = AdaptiveLimit::aimd().initial(10).min(2).max(50).clock(&clock).build();
+/// let token = CancelToken::with_clock(&clock);
+/// let turned_away = limit.call_with(&token, |_| Err::<(), _>(503), |result| match result {
+///     Err(503) => Outcome::Overloaded,
+///     Err(_) => Outcome::Ignored,
+///     Ok(()) => Outcome::Success,
+/// });
+/// assert_eq!(turned_away.unwrap_err().into_failure(), Some(503));
+/// assert_eq!(limit.limit(), 5); // halved
+///
+/// let permit = limit.acquire(&token).unwrap();
+/// clock.advance(Duration::from_millis(20));
+/// permit.success(); // one of the samples of the next window
+/// drop(limit.try_acquire().unwrap()); // says nothing
+/// assert_eq!((limit.in_use(), limit.limit()), (0, 5));
+/// ```
+#[derive(Clone)]
+pub struct AdaptiveLimit {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    permits: Arc<Permits>,
+    clock: Clock,
+    /// Taken before the lock in the permits.
+    controller: Mutex<Controller>,
+}
+
+/// The settings of an [`AdaptiveLimit`]; from [`AdaptiveLimit::gradient`] or
+/// [`AdaptiveLimit::aimd`].
+#[must_use = "a builder does nothing until it is built"]
+#[derive(Clone, Debug)]
+pub struct AdaptiveLimitBuilder {
+    settings: Settings,
+    places: usize,
+    clock: Clock,
+}
+
+impl AdaptiveLimitBuilder {
+    fn new(algorithm: Algorithm) -> Self {
+        let settings = Settings {
+            algorithm,
+            initial: 20,
+            min: 1,
+            max: 200,
+            backoff: 0.5,
+            window: Duration::from_millis(100),
+            samples: 10,
+            overload_above: None,
+        };
+        Self {
+            settings,
+            places: 1024,
+            clock: Clock::system(),
+        }
+    }
+
+    /// The limit to begin with; 20 by default.
+    pub fn initial(mut self, limit: usize) -> Self {
+        self.settings.initial = limit;
+        self
+    }
+
+    /// The lowest limit; 1 by default.
+    pub fn min(mut self, limit: usize) -> Self {
+        self.settings.min = limit;
+        self
+    }
+
+    /// The highest limit; 200 by default.
+    pub fn max(mut self, limit: usize) -> Self {
+        self.settings.max = limit;
+        self
+    }
+
+    /// How many may wait for a permit; 1,024 by default.
+    pub fn queue(mut self, places: usize) -> Self {
+        self.places = places;
+        self
+    }
+
+    /// What is left of the limit after a sign of overload: ½ by default.
+    pub fn backoff(mut self, factor: f64) -> Self {
+        self.settings.backoff = factor;
+        self
+    }
+
+    /// How often the limit is thought over: after so long, 100 ms by default, but not before so
+    /// many calls have succeeded, 10 by default.
+    pub fn window(mut self, time: Duration, samples: u32) -> Self {
+        self.settings.window = time;
+        self.settings.samples = samples;
+        self
+    }
+
+    /// Takes a success that took longer than this for a sign of overload; never by default.
+    pub fn overload_above(mut self, latency: Duration) -> Self {
+        self.settings.overload_above = Some(latency);
+        self
+    }
+
+    /// For the gradient: how much longer than without a queue a call may take before the limit
+    /// shrinks, as a factor between 1 and 2; 1.2 by default. More bears more noise, and more queue.
+    /// AIMD has no use for it.
+    pub fn tolerance(mut self, factor: f64) -> Self {
+        if let Algorithm::Gradient { tolerance, .. } = &mut self.settings.algorithm {
+            *tolerance = factor;
+        }
+        self
+    }
+
+    /// For the gradient: after how many windows the limit is halved for one, to measure the latency
+    /// without a queue anew; 100 by default. AIMD has no use for it.
+    pub fn probe_every(mut self, windows: u32) -> Self {
+        if let Algorithm::Gradient { probe_every, .. } = &mut self.settings.algorithm {
+            *probe_every = windows;
+        }
+        self
+    }
+
+    /// The clock of latencies and windows; the system's by default.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
+    /// The limit.
+    ///
+    /// # Panics
+    ///
+    /// If not `1 ≤ min ≤ initial ≤ max < 2³⁰`, the back-off is not between 0 and 1, or the tolerance not
+    /// between 1 and 2.
+    #[must_use]
+    pub fn build(self) -> AdaptiveLimit {
+        let Settings {
+            algorithm,
+            initial,
+            min,
+            max,
+            backoff,
+            ..
+        } = self.settings;
+        let ordered = 1 <= min && min <= initial && initial <= max && max <= MOST;
+        assert!(
+            ordered,
+            "an adaptive limit needs 1 <= min <= initial <= max < 2^30, not {min}, {initial}, {max}"
+        );
+        assert!(
+            (0.0..=1.0).contains(&backoff),
+            "a back-off is a factor between 0 and 1, not {backoff}"
+        );
+        if let Algorithm::Gradient { tolerance, .. } = algorithm {
+            assert!(
+                (1.0..=2.0).contains(&tolerance),
+                "a tolerance is a factor between 1 and 2, not {tolerance}"
+            );
+        }
+        let inner = Arc::new(Inner {
+            permits: Arc::new(Permits::new(initial, self.places)),
+            clock: self.clock,
+            controller: Mutex::new(Controller::new(self.settings)),
+        });
+        AdaptiveLimit { inner }
+    }
+}
+
+impl AdaptiveLimit {
+    /// A limit that goes by latency.
+    pub fn gradient() -> AdaptiveLimitBuilder {
+        AdaptiveLimitBuilder::new(Algorithm::Gradient {
+            tolerance: 1.2,
+            probe_every: 100,
+        })
+    }
+
+    /// A limit that goes by signs of overload: one more after each window without, half after one.
+    pub fn aimd() -> AdaptiveLimitBuilder {
+        AdaptiveLimitBuilder::new(Algorithm::Aimd)
+    }
+
+    /// Takes a permit. Waits for it, in the order of arrival, until `token` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bulkhead::acquire`](super::Bulkhead::acquire).
+    #[track_caller]
+    pub fn acquire(&self, token: &CancelToken) -> Result<AdaptivePermit<'_>, AcquireError> {
+        acquire(&self.inner.permits, token, None)?;
+        Ok(self.permit())
+    }
+
+    /// As [`acquire`](Self::acquire), for `timeout` at most, by the token's clock.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bulkhead::acquire_timeout`](super::Bulkhead::acquire_timeout).
+    #[track_caller]
+    pub fn acquire_timeout(
+        &self,
+        token: &CancelToken,
+        timeout: Duration,
+    ) -> Result<AdaptivePermit<'_>, AcquireError> {
+        let deadline = token.clock().deadline_after(timeout);
+        acquire(&self.inner.permits, token, deadline)?;
+        Ok(self.permit())
+    }
+
+    /// Takes a permit if one is free and nobody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`](AcquireError::Full) or [`Closed`](AcquireError::Closed).
+    pub fn try_acquire(&self) -> Result<AdaptivePermit<'_>, AcquireError> {
+        self.inner.permits.try_acquire()?;
+        Ok(self.permit())
+    }
+
+    /// Runs `operation` with a permit. `Ok` is a success whose latency counts; an error says
+    /// nothing about the load. See [`call_with`](Self::call_with).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with the reason of [`acquire`](Self::acquire) if it did not run;
+    /// [`CallError::Failed`] with its own error if it did.
+    #[track_caller]
+    pub fn call<T, E>(
+        &self,
+        token: &CancelToken,
+        operation: impl FnOnce(&CancelToken) -> Result<T, E>,
+    ) -> Result<T, CallError<AcquireError, E>> {
+        self.call_with(token, operation, |result| match result {
+            Ok(_) => Outcome::Success,
+            Err(_) => Outcome::Ignored,
+        })
+    }
+
+    /// Runs `operation` with a permit, and has `judge` say what its result means for the load. A
+    /// panic says nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`call`](Self::call).
+    #[track_caller]
+    pub fn call_with<T, E>(
+        &self,
+        token: &CancelToken,
+        operation: impl FnOnce(&CancelToken) -> Result<T, E>,
+        judge: impl FnOnce(&Result<T, E>) -> Outcome,
+    ) -> Result<T, CallError<AcquireError, E>> {
+        let permit = self.acquire(token).map_err(CallError::Refused)?;
+        let result = operation(token);
+        permit.report(judge(&result));
+        result.map_err(CallError::Failed)
+    }
+
+    /// Gives no permits any more, and refuses those who wait. `true` for the first call.
+    pub fn close(&self) -> bool {
+        self.inner.permits.close()
+    }
+
+    /// How many calls there may be at a time, now.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.inner.permits.counts().capacity
+    }
+
+    /// How many permits are in use: more than the limit, for a while after that has shrunk.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.inner.permits.counts().in_use
+    }
+
+    /// How many wait for a permit. Takes the lock of the queue.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.permits.waiting()
+    }
+
+    fn permit(&self) -> AdaptivePermit<'_> {
+        AdaptivePermit {
+            inner: &self.inner,
+            started: self.inner.clock.now(),
+            outcome: Outcome::Ignored,
+        }
+    }
+}
+
+impl Inner {
+    fn end(&self, started: Instant, outcome: Outcome) {
+        if outcome != Outcome::Ignored {
+            let now = self.clock.now();
+            let counts = self.permits.counts();
+            let mut controller = self.controller.lock();
+            controller.sample(Sample {
+                started,
+                now,
+                in_use: counts.in_use,
+                outcome,
+            });
+            // Under the lock, so that of two changes the later one stays.
+            let limit = controller.limit();
+            if limit != self.permits.counts().capacity {
+                self.permits.resize(limit);
+            }
+        }
+        self.permits.release();
+    }
+}
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for AdaptiveLimit {}
+impl std::panic::RefUnwindSafe for AdaptiveLimit {}
+impl std::panic::UnwindSafe for AdaptivePermit<'_> {}
+impl std::panic::RefUnwindSafe for AdaptivePermit<'_> {}
+
+impl fmt::Debug for AdaptiveLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptiveLimit")
+            .field("limit", &self.limit())
+            .field("in_use", &self.in_use())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right to make one call, and to say how it went; from an [`AdaptiveLimit`]. Dropped without
+/// a word, as in a panic, it says nothing.
+#[must_use = "the permit is given back when it is dropped"]
+pub struct AdaptivePermit<'a> {
+    inner: &'a Inner,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl AdaptivePermit<'_> {
+    /// The call was served: its latency, from the permit until now, counts.
+    pub fn success(self) {
+        self.report(Outcome::Success);
+    }
+
+    /// The call was turned away or timed out for lack of capacity: the limit is cut, unless it has
+    /// been since the call began.
+    pub fn overloaded(self) {
+        self.report(Outcome::Overloaded);
+    }
+
+    /// Says how the call went, and gives the permit back.
+    pub fn report(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for AdaptivePermit<'_> {
+    fn drop(&mut self) {
+        self.inner.end(self.started, self.outcome);
+    }
+}
+
+impl fmt::Debug for AdaptivePermit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptivePermit").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,431 @@
+//! A limiter for each key, in a table of bounded size.
+//!
+//! Lock order: one shard at a time, and nothing else while it is locked but the key's own `Hash`
+//! and `Eq`. Keys are dropped after it.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::gcra::{Bucket, Quota};
+use super::{RateLimitError, await_time, check_cost, give_back, patience, reserve, take};
+use crate::cancel::CancelToken;
+use crate::clock::{Clock, Instant};
+use crate::resilience::CallError;
+use crate::sync::{Arc, Mutex, MutexGuard};
+
+/// How many keys are remembered when nothing else is said.
+const KEYS: usize = 65_536;
+/// Locks of the table of keys.
+const SHARDS: usize = 32;
+/// A part of the table this small is not looked through for idle keys.
+const FEW: usize = 64;
+
+/// A [`RateLimiter`](super::RateLimiter) for each key: a client, an address, a tenant.
+///
+/// # Memory
+///
+/// A key whose bucket is full again is as good as one never seen, and is forgotten: when the table
+/// grows, so that it holds at most about twice the keys that are in use, and when it is full. Once it
+/// has [`with_max_keys`](Self::with_max_keys) keys that are all in use, new ones are refused
+/// ([`TooManyKeys`](RateLimitError::TooManyKeys)) rather than let through uncounted: a flood of
+/// made-up keys costs neither memory nor the keys that are known. A full table is looked through
+/// at most sixteen times in the time that a bucket takes to fill up, unless that gained something;
+/// so an idle key makes place within a sixteenth of that time.
+///
+/// # What is not guaranteed
+///
+/// `Hash` and `Eq` of the key run under a lock: they must not use this limiter.
+///
+/// # Performance
+///
+/// A clock reading, two hashes of the key and a lock that is shared by a 32nd of the keys; an
+/// allocation when a key is new. `governor`, which hashes once and has an atomic for each key, is
+/// quicker.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock};
+/// use cleanbreak::resilience::{KeyedRateLimiter, Quota};
+///
+/// let clock = Clock::manual();
+/// let clients = KeyedRateLimiter::<String>::with_clock(Quota::per_second(1), &clock)
+///     .with_max_keys(2);
+/// assert!(clients.try_acquire("ann").is_ok());
+/// assert!(clients.try_acquire("ann").unwrap_err().is_limited());
+/// assert!(clients.try_acquire("ben").is_ok()); // has a bucket of his own
+/// assert!(clients.try_acquire("cat").unwrap_err().is_too_many_keys());
+/// clock.advance(Duration::from_secs(1)); // ann and ben are forgotten
+/// assert!(clients.try_acquire("cat").is_ok());
+/// assert_eq!(clients.keys(), 1);
+/// let answer = clients.call(&CancelToken::with_clock(&clock), "dan", |_| Ok::<_, ()>(7));
+/// assert_eq!(answer.unwrap(), 7);
+/// ```
+pub struct KeyedRateLimiter<K> {
+    inner: Arc<Keyed<K>>,
+}
+
+struct Keyed<K> {
+    quota: Quota,
+    clock: Clock,
+    most: usize,
+    /// How many keys there are in all shards. Taken before one is put in, so never more than
+    /// `most`. Relaxed: the table itself is behind the locks.
+    keys: AtomicUsize,
+    /// When a full table may be looked through again.
+    next_sweep: AtomicU64,
+    shards: Box<[Mutex<Shard<K>>]>,
+}
+
+struct Shard<K> {
+    buckets: HashMap<K, Bucket>,
+    /// At this size it is looked through for idle keys.
+    sweep_at: usize,
+}
+
+impl<K> KeyedRateLimiter<K> {
+    fn build(quota: Quota, clock: Clock, most: usize) -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                buckets: HashMap::new(),
+                sweep_at: FEW,
+            })
+        };
+        let inner = Arc::new(Keyed {
+            quota,
+            clock,
+            most,
+            keys: AtomicUsize::new(0),
+            next_sweep: AtomicU64::new(0),
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+        });
+        Self { inner }
+    }
+
+    /// A limiter on the system's clock, for up to 65,536 keys at a time.
+    #[must_use]
+    pub fn new(quota: Quota) -> Self {
+        Self::with_clock(quota, &Clock::system())
+    }
+
+    /// A limiter on `clock`.
+    #[must_use]
+    pub fn with_clock(quota: Quota, clock: &Clock) -> Self {
+        Self::build(quota, clock.clone(), KEYS)
+    }
+
+    /// The same quota and clock, for up to `keys` keys at a time, as a new limiter.
+    #[must_use]
+    pub fn with_max_keys(self, keys: usize) -> Self {
+        Self::build(self.inner.quota, self.inner.clock.clone(), keys)
+    }
+
+    /// What it allows each key.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        self.inner.quota
+    }
+
+    /// How many keys are remembered.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.inner.keys.load(Ordering::Relaxed)
+    }
+}
+
+impl<K: Hash + Eq> KeyedRateLimiter<K> {
+    /// Lets one call of `key` through now, or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// [`Limited`](RateLimitError::Limited), with the time until it would be let through;
+    /// [`TooManyKeys`](RateLimitError::TooManyKeys) for a key that there is no place for.
+    pub fn try_acquire<Q>(&self, key: &Q) -> Result<(), RateLimitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.try_acquire_n(key, 1)
+    }
+
+    /// Lets something of `key` through that counts as `cost` calls, now or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_acquire`](Self::try_acquire), and [`TooLarge`](RateLimitError::TooLarge).
+    pub fn try_acquire_n<Q>(&self, key: &Q, cost: u32) -> Result<(), RateLimitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let quota = &self.inner.quota;
+        check_cost(quota, cost)?;
+        let now = self.inner.clock.now();
+        self.inner
+            .with_bucket(key, now, |bucket| take(quota, bucket, now, cost))
+    }
+
+    /// Waits until one call of `key` is let through, as [`RateLimiter::acquire`](super::RateLimiter::acquire) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `RateLimiter::acquire`, and [`TooManyKeys`](RateLimitError::TooManyKeys), at once.
+    #[track_caller]
+    pub fn acquire<Q>(&self, token: &CancelToken, key: &Q) -> Result<(), RateLimitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.acquire_within(token, key, 1, None)
+    }
+
+    /// As [`acquire`](Self::acquire), for something that counts as `cost` calls.
+    ///
+    /// # Errors
+    ///
+    /// Those of `acquire`, and [`TooLarge`](RateLimitError::TooLarge).
+    #[track_caller]
+    pub fn acquire_n<Q>(
+        &self,
+        token: &CancelToken,
+        key: &Q,
+        cost: u32,
+    ) -> Result<(), RateLimitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.acquire_within(token, key, cost, None)
+    }
+
+    /// As [`acquire`](Self::acquire), but refuses at once if it would have to wait for longer than
+    /// `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `acquire`.
+    #[track_caller]
+    pub fn acquire_timeout<Q>(
+        &self,
+        token: &CancelToken,
+        key: &Q,
+        timeout: Duration,
+    ) -> Result<(), RateLimitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.acquire_within(token, key, 1, Some(timeout))
+    }
+
+    #[track_caller]
+    fn acquire_within<Q>(
+        &self,
+        token: &CancelToken,
+        key: &Q,
+        cost: u32,
+        timeout: Option<Duration>,
+    ) -> Result<(), RateLimitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let Keyed { quota, clock, .. } = &*self.inner;
+        check_cost(quota, cost)?;
+        token.check()?;
+        let patience = patience(token, timeout);
+        let now = clock.now();
+        let reserve = |bucket: &mut Bucket| reserve(quota, bucket, now, cost, patience);
+        let Some(reservation) = self.inner.with_bucket(key, now, reserve)? else {
+            return Ok(());
+        };
+        await_time(clock, token, reservation.at).inspect_err(|_| {
+            let mut shard = self.inner.shard(key).lock();
+            if let Some(bucket) = shard.buckets.get_mut(key) {
+                give_back(quota, bucket, &reservation);
+            }
+        })
+    }
+
+    /// Runs `operation` when `key` is let through.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with the reason of [`acquire`](Self::acquire) if it did not run;
+    /// [`CallError::Failed`] with its own error if it did.
+    #[track_caller]
+    pub fn call<Q, T, E>(
+        &self,
+        token: &CancelToken,
+        key: &Q,
+        operation: impl FnOnce(&CancelToken) -> Result<T, E>,
+    ) -> Result<T, CallError<RateLimitError, E>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.acquire(token, key).map_err(CallError::Refused)?;
+        operation(token).map_err(CallError::Failed)
+    }
+
+    /// Forgets the keys that are idle, and returns how many that were. It happens by itself where
+    /// it matters; this is for who wants the memory back after a rush.
+    pub fn forget_idle(&self) -> usize {
+        self.inner.sweep(self.inner.clock.now())
+    }
+}
+
+impl<K: Hash + Eq> Keyed<K> {
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &Mutex<Shard<K>> {
+        let mut hasher = Fnv::default();
+        key.hash(&mut hasher);
+        // The higher bits are the better mixed ones.
+        &self.shards[(hasher.finish() >> 32) as usize % SHARDS]
+    }
+
+    /// Changes the bucket of `key`. A key that is new, and refused, leaves nothing.
+    fn with_bucket<Q, T>(
+        &self,
+        key: &Q,
+        now: Instant,
+        change: impl Fn(&mut Bucket) -> Result<T, RateLimitError>,
+    ) -> Result<T, RateLimitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let shard = self.shard(key);
+        loop {
+            let mut buckets = shard.lock();
+            if let Some(bucket) = buckets.buckets.get_mut(key) {
+                return change(bucket);
+            }
+            if self.take_place() {
+                return self.insert(buckets, key, now, change);
+            }
+            drop(buckets);
+            if !self.may_sweep(now) || self.sweep(now) == 0 {
+                return Err(RateLimitError::TooManyKeys { keys: self.most });
+            }
+        }
+    }
+
+    /// Counts one key more, if there is place for it.
+    fn take_place(&self) -> bool {
+        let place = |keys| (keys < self.most).then_some(keys + 1);
+        let taken = self
+            .keys
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, place);
+        taken.is_ok()
+    }
+
+    fn insert<Q, T>(
+        &self,
+        mut shard: MutexGuard<'_, Shard<K>>,
+        key: &Q,
+        now: Instant,
+        change: impl Fn(&mut Bucket) -> Result<T, RateLimitError>,
+    ) -> Result<T, RateLimitError>
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        let mut bucket = 0;
+        let changed = change(&mut bucket);
+        if changed.is_err() {
+            self.keys.fetch_sub(1, Ordering::Relaxed);
+            return changed;
+        }
+        let mut forgotten = Vec::new();
+        if shard.buckets.len() >= shard.sweep_at {
+            forgotten = shard.forget_idle(&self.quota, now);
+            shard.sweep_at = FEW.max(2 * shard.buckets.len());
+        }
+        shard.buckets.insert(key.to_owned(), bucket);
+        drop(shard);
+        self.keys.fetch_sub(forgotten.len(), Ordering::Relaxed);
+        changed
+    }
+
+    /// Whether a full table may be looked through now; only one caller at a time is told so.
+    fn may_sweep(&self, now: Instant) -> bool {
+        let now = now.as_nanos();
+        let due = |at| (at <= now).then(|| now.saturating_add(self.quota.refill() / 16));
+        let ours = self
+            .next_sweep
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, due);
+        ours.is_ok()
+    }
+
+    /// Forgets all idle keys; how many.
+    fn sweep(&self, now: Instant) -> usize {
+        let mut count = 0;
+        for shard in &self.shards {
+            // The keys are dropped after the lock is.
+            let forgotten = shard.lock().forget_idle(&self.quota, now);
+            self.keys.fetch_sub(forgotten.len(), Ordering::Relaxed);
+            count += forgotten.len();
+        }
+        if count > self.most / 16 {
+            self.next_sweep.store(now.as_nanos(), Ordering::Relaxed);
+        }
+        count
+    }
+}
+
+/// FNV-1a, to choose a shard: quicker than the table's own hash, which withstands made-up keys. Who
+/// makes them up for one shard gets a crowded lock, and no more.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl<K: Hash + Eq> Shard<K> {
+    fn forget_idle(&mut self, quota: &Quota, now: Instant) -> Vec<(K, Bucket)> {
+        let idle = |_: &K, bucket: &mut Bucket| quota.is_idle(*bucket, now);
+        let forgotten: Vec<_> = self.buckets.extract_if(idle).collect();
+        if self.buckets.capacity() > FEW.max(4 * self.buckets.len()) {
+            self.buckets.shrink_to(2 * self.buckets.len());
+        }
+        forgotten
+    }
+}
+
+impl<K> Clone for KeyedRateLimiter<K> {
+    fn clone(&self) -> Self {
+        let inner = self.inner.clone();
+        Self { inner }
+    }
+}
+
+// A panic of a key's `Hash` or `Eq` leaves the table as it was.
+impl<K> std::panic::UnwindSafe for KeyedRateLimiter<K> {}
+impl<K> std::panic::RefUnwindSafe for KeyedRateLimiter<K> {}
+
+impl<K> fmt::Debug for KeyedRateLimiter<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedRateLimiter")
+            .field("quota", &self.inner.quota)
+            .field("keys", &self.keys())
+            .finish_non_exhaustive()
+    }
+}

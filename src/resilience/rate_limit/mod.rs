@@ -1,0 +1,280 @@
+//! So many calls in a time: for all, or for each key.
+
+mod err;
+mod gcra;
+mod keyed;
+
+use std::fmt;
+use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
+
+use super::call::CallError;
+use crate::cancel::CancelToken;
+use crate::clock::{Clock, Instant};
+use crate::sync::{Arc, Mutex};
+use crate::threads;
+use gcra::Bucket;
+
+pub use err::RateLimitError;
+pub use gcra::Quota;
+pub use keyed::KeyedRateLimiter;
+
+/// Lets so many calls through in a time: the generic cell rate algorithm.
+///
+/// Unlike a counter that starts anew with each second, it never lets more than
+/// `burst + rate · t` through in *any* stretch of time `t`, and what is let through is spread
+/// evenly. Clones are the same limiter.
+///
+/// # What is not guaranteed
+///
+/// The count is of the moments in which calls are let through. A thread that is not scheduled for
+/// a while after that makes its call later, and may meet others there.
+///
+/// # Performance
+///
+/// A clock reading and a short lock, no allocation; `governor`, with an atomic in place of the lock,
+/// takes two thirds of the time, and half where eight threads meet.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock};
+/// use cleanbreak::resilience::{Quota, RateLimiter};
+///
+/// let clock = Clock::manual();
+/// let mails = RateLimiter::with_clock(Quota::per_second(10).burst(2), &clock);
+/// assert!(mails.try_acquire().is_ok());
+/// assert!(mails.try_acquire().is_ok());
+/// let refused = mails.try_acquire().unwrap_err();
+/// assert_eq!(refused.retry_after(), Some(Duration::from_millis(100)));
+/// clock.advance(Duration::from_millis(100));
+/// assert!(mails.try_acquire().is_ok());
+///
+/// // Whose deadline comes first does not wait for nothing.
+/// let token = CancelToken::with_clock(&clock).child_timeout(Duration::from_millis(99));
+/// assert!(mails.acquire(&token).unwrap_err().is_deadline());
+/// ```
+#[derive(Clone)]
+pub struct RateLimiter {
+    inner: Arc<Single>,
+}
+
+struct Single {
+    quota: Quota,
+    clock: Clock,
+    bucket: Mutex<Bucket>,
+}
+
+/// A place in the future, for who waits.
+struct Reservation {
+    at: Instant,
+    /// The bucket as the reservation left it: it is the last one while that has not changed.
+    left: Bucket,
+    cost: u32,
+}
+
+/// Takes `cost` cells now, or leaves the bucket as it is.
+fn take(quota: &Quota, bucket: &mut Bucket, now: Instant, cost: u32) -> Result<(), RateLimitError> {
+    match quota.ask(*bucket, now, cost) {
+        (next, 0) => {
+            *bucket = next;
+            Ok(())
+        }
+        (_, wait) => Err(RateLimitError::Limited {
+            retry_after: Duration::from_nanos(wait),
+        }),
+    }
+}
+
+/// Takes `cost` cells as soon as they come, if that is within `patience`.
+fn reserve(
+    quota: &Quota,
+    bucket: &mut Bucket,
+    now: Instant,
+    cost: u32,
+    patience: Option<Duration>,
+) -> Result<Option<Reservation>, RateLimitError> {
+    let (left, wait) = quota.ask(*bucket, now, cost);
+    let wait = Duration::from_nanos(wait);
+    let at = now.checked_add(wait);
+    let too_late = patience.is_some_and(|patience| wait > patience);
+    let Some(at) = at.filter(|_| !too_late) else {
+        return Err(RateLimitError::Deadline { retry_after: wait });
+    };
+    *bucket = left;
+    Ok((!wait.is_zero()).then_some(Reservation { at, left, cost }))
+}
+
+/// Gives the cells back if nobody has reserved after them: the times of those who have are fixed,
+/// and to let others in between would be more than the quota.
+fn give_back(quota: &Quota, bucket: &mut Bucket, reservation: &Reservation) {
+    if *bucket == reservation.left {
+        *bucket = quota.give_back(*bucket, reservation.cost);
+    }
+}
+
+fn check_cost(quota: &Quota, cost: u32) -> Result<(), RateLimitError> {
+    let burst = quota.burst_size();
+    match cost <= burst {
+        true => Ok(()),
+        false => Err(RateLimitError::TooLarge { cost, burst }),
+    }
+}
+
+/// How long a wait may be: to the token's deadline or for `timeout`, whichever is shorter.
+fn patience(token: &CancelToken, timeout: Option<Duration>) -> Option<Duration> {
+    token.remaining().into_iter().chain(timeout).min()
+}
+
+/// Waits for the time of a reservation.
+#[track_caller]
+fn await_time(clock: &Clock, token: &CancelToken, at: Instant) -> Result<(), RateLimitError> {
+    let _wait = threads::waiting_on("be let through by a rate limit");
+    match clock.recv_until(token.done(), Some(at)) {
+        Ok(never) => match never {},
+        Err(RecvTimeoutError::Timeout) => Ok(()),
+        // A receiver also disconnects when nothing could cancel any more; the caller has the token.
+        Err(RecvTimeoutError::Disconnected) => Ok(token.check()?),
+    }
+}
+
+impl RateLimiter {
+    /// A limiter on the system's clock, its bucket full.
+    #[must_use]
+    pub fn new(quota: Quota) -> Self {
+        Self::with_clock(quota, &Clock::system())
+    }
+
+    /// A limiter on `clock`, its bucket full.
+    #[must_use]
+    pub fn with_clock(quota: Quota, clock: &Clock) -> Self {
+        let inner = Arc::new(Single {
+            quota,
+            clock: clock.clone(),
+            bucket: Mutex::new(0),
+        });
+        Self { inner }
+    }
+
+    /// Lets one call through now, or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// [`Limited`](RateLimitError::Limited), with the time until it would be let through.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<(), RateLimitError> {
+        self.try_acquire_n(1)
+    }
+
+    /// Lets something through that counts as `cost` calls, now or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Limited`](RateLimitError::Limited), or [`TooLarge`](RateLimitError::TooLarge) if that is
+    /// more than the burst and could never be.
+    pub fn try_acquire_n(&self, cost: u32) -> Result<(), RateLimitError> {
+        let Single { quota, clock, .. } = &*self.inner;
+        check_cost(quota, cost)?;
+        // Read before the lock, so it may be of a moment ago: that only makes it stricter.
+        let now = clock.now();
+        take(quota, &mut self.inner.bucket.lock(), now, cost)
+    }
+
+    /// Waits until one call is let through. Those who wait are let through in the order in which
+    /// they came; each has its time reserved from the start.
+    ///
+    /// # Errors
+    ///
+    /// [`Deadline`](RateLimitError::Deadline), at once, if the token's deadline would come first;
+    /// [`Cancelled`](RateLimitError::Cancelled) when it is cancelled. What was reserved is given
+    /// back, unless somebody has reserved after it.
+    #[track_caller]
+    pub fn acquire(&self, token: &CancelToken) -> Result<(), RateLimitError> {
+        self.acquire_within(token, 1, None)
+    }
+
+    /// As [`acquire`](Self::acquire), for something that counts as `cost` calls.
+    ///
+    /// # Errors
+    ///
+    /// Those of `acquire`, and [`TooLarge`](RateLimitError::TooLarge).
+    #[track_caller]
+    pub fn acquire_n(&self, token: &CancelToken, cost: u32) -> Result<(), RateLimitError> {
+        self.acquire_within(token, cost, None)
+    }
+
+    /// As [`acquire`](Self::acquire), but refuses at once if it would have to wait for longer than
+    /// `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `acquire`.
+    #[track_caller]
+    pub fn acquire_timeout(
+        &self,
+        token: &CancelToken,
+        timeout: Duration,
+    ) -> Result<(), RateLimitError> {
+        self.acquire_within(token, 1, Some(timeout))
+    }
+
+    #[track_caller]
+    fn acquire_within(
+        &self,
+        token: &CancelToken,
+        cost: u32,
+        timeout: Option<Duration>,
+    ) -> Result<(), RateLimitError> {
+        let Single {
+            quota,
+            clock,
+            bucket,
+        } = &*self.inner;
+        check_cost(quota, cost)?;
+        token.check()?;
+        let patience = patience(token, timeout);
+        let now = clock.now();
+        let reserved = reserve(quota, &mut bucket.lock(), now, cost, patience)?;
+        let Some(reservation) = reserved else {
+            return Ok(());
+        };
+        await_time(clock, token, reservation.at)
+            .inspect_err(|_| give_back(quota, &mut bucket.lock(), &reservation))
+    }
+
+    /// Runs `operation` when it is let through.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with the reason of [`acquire`](Self::acquire) if it did not run;
+    /// [`CallError::Failed`] with its own error if it did.
+    #[track_caller]
+    pub fn call<T, E>(
+        &self,
+        token: &CancelToken,
+        operation: impl FnOnce(&CancelToken) -> Result<T, E>,
+    ) -> Result<T, CallError<RateLimitError, E>> {
+        self.acquire(token).map_err(CallError::Refused)?;
+        operation(token).map_err(CallError::Failed)
+    }
+
+    /// What it allows.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        self.inner.quota
+    }
+}
+
+// A panic never leaves one half changed: no code of the user runs under a lock of ours.
+impl std::panic::UnwindSafe for RateLimiter {}
+impl std::panic::RefUnwindSafe for RateLimiter {}
+
+impl fmt::Debug for RateLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimiter")
+            .field("quota", &self.inner.quota)
+            .finish_non_exhaustive()
+    }
+}

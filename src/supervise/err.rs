@@ -1,0 +1,223 @@
+//! Why something was not started, stopped or added.
+
+use std::fmt;
+
+use super::end::ChildEnd;
+use super::report::{ChildInfo, GaveUp, Report, StopReason};
+use super::spec::ChildSpec;
+use crate::cancel::Cancelled;
+use crate::threads::ThreadError;
+
+/// Why a supervisor was not started. The builder is still there, to start again.
+///
+/// The children that had been started have been stopped, in reverse order, and their threads
+/// joined. If any is [stuck](Report::stuck), it and the supervisor's thread end by themselves later.
+pub struct StartError {
+    kind: Box<StartErrorKind>,
+    report: Option<Box<Report>>,
+}
+
+/// Why a supervisor was not started.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StartErrorKind {
+    /// Two children have this name. Nothing was started.
+    DuplicateName(String),
+    /// The supervisor's own thread could not be started.
+    Thread(std::sync::Arc<ThreadError>),
+    /// The token was cancelled before all children were ready.
+    Cancelled(Cancelled),
+    /// A child failed, ended or was too slow before it was ready.
+    Child {
+        /// Its name.
+        name: String,
+        /// How it ended.
+        end: ChildEnd,
+    },
+    /// Children that had been ready failed too often while others were still starting.
+    GaveUp(GaveUp),
+}
+
+impl StartError {
+    pub(super) fn new(kind: StartErrorKind) -> Self {
+        Self {
+            kind: Box::new(kind),
+            report: None,
+        }
+    }
+
+    /// From the report of a supervisor that stopped before it had started.
+    pub(super) fn stopped(report: Report) -> Self {
+        let kind = match &report.reason {
+            Some(StopReason::Cancelled(cancelled)) => StartErrorKind::Cancelled(cancelled.clone()),
+            Some(StopReason::GaveUp(gave_up)) => StartErrorKind::GaveUp(gave_up.clone()),
+            Some(StopReason::NotStarted { child, end }) => StartErrorKind::Child {
+                name: child.clone(),
+                end: end.clone(),
+            },
+            None => unreachable!("what stopped had a reason"),
+        };
+        Self {
+            kind: Box::new(kind),
+            report: Some(Box::new(report)),
+        }
+    }
+
+    /// The reason.
+    #[must_use]
+    pub fn kind(&self) -> &StartErrorKind {
+        &self.kind
+    }
+
+    /// What became of the children, if any was to be started.
+    #[must_use]
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_deref()
+    }
+
+    /// Whether the token was cancelled meanwhile.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.kind, StartErrorKind::Cancelled(_))
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.kind {
+            StartErrorKind::DuplicateName(name) => {
+                write!(f, "two children have the name \"{name}\"")
+            }
+            StartErrorKind::Thread(error) => write!(f, "{error}: {}", error.io_error()),
+            StartErrorKind::Cancelled(cancelled) => {
+                write!(
+                    f,
+                    "the supervisor was stopped while it started: {cancelled}"
+                )
+            }
+            StartErrorKind::Child { name, end } => {
+                write!(f, "child \"{name}\" did not start: {}", end.words())
+            }
+            StartErrorKind::GaveUp(gave_up) => gave_up.fmt(f),
+        }?;
+        let stuck = self.report.iter().flat_map(|report| report.stuck());
+        stuck
+            .into_iter()
+            .try_for_each(|child| write!(f, "; {child}"))
+    }
+}
+
+// The sources are in the text already.
+impl std::error::Error for StartError {}
+
+/// Why a child was not started, restarted, stopped or removed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ChildErrorKind {
+    /// There is a child of this name already.
+    DuplicateName,
+    /// There is no child of this name.
+    Unknown,
+    /// It failed, ended or was too slow before it was ready.
+    NotReady(ChildEnd),
+    /// It was stopped before it was ready: by another call, or because a sibling failed.
+    Interrupted,
+    /// It was told to stop, and has not in the time it had.
+    Stuck(Box<ChildInfo>),
+    /// The supervisor stops, or has ended.
+    Closed,
+    /// The call came from the child itself, or from the supervisor's thread, such as an event
+    /// callback: it would have waited for itself. Nothing was done.
+    OwnThread,
+}
+
+impl fmt::Display for ChildErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateName => f.write_str("there is a child of this name already"),
+            Self::Unknown => f.write_str("there is no child of this name"),
+            Self::NotReady(end) => write!(f, "it did not start: {}", end.words()),
+            Self::Interrupted => f.write_str("it was stopped before it was ready"),
+            Self::Stuck(child) => child.fmt(f),
+            Self::Closed => f.write_str("the supervisor stops, or has ended"),
+            Self::OwnThread => f.write_str("the call would wait for itself"),
+        }
+    }
+}
+
+/// What a supervisor could not do with a child, and why.
+#[derive(Clone, Debug)]
+pub struct ChildError {
+    pub(super) name: String,
+    pub(super) kind: ChildErrorKind,
+}
+
+impl ChildError {
+    /// The reason.
+    #[must_use]
+    pub fn kind(&self) -> &ChildErrorKind {
+        &self.kind
+    }
+
+    /// Whether there is no child of this name.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.kind, ChildErrorKind::Unknown)
+    }
+
+    /// Whether it does not stop.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.kind, ChildErrorKind::Stuck(_))
+    }
+
+    /// Whether the supervisor stops, or has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.kind, ChildErrorKind::Closed)
+    }
+}
+
+impl fmt::Display for ChildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "child \"{}\": {}", self.name, self.kind)
+    }
+}
+
+impl std::error::Error for ChildError {}
+
+/// A child that was not added, and why.
+#[derive(Clone, Debug)]
+pub struct AddError {
+    pub(super) kind: ChildErrorKind,
+    pub(super) spec: Box<ChildSpec>,
+}
+
+impl AddError {
+    /// The reason.
+    #[must_use]
+    pub fn kind(&self) -> &ChildErrorKind {
+        &self.kind
+    }
+
+    /// The child, to add again.
+    pub fn into_inner(self) -> ChildSpec {
+        *self.spec
+    }
+}
+
+impl fmt::Display for AddError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "child \"{}\": {}", self.spec.name(), self.kind)
+    }
+}
+
+impl std::error::Error for AddError {}
