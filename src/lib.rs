@@ -63,6 +63,7 @@
 //! | [`resilience`] | when the other side is slow, or fails: breaker, retry, bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //! | [`leak`] | threads that did not come home, for tests |
+//! | `diagnose` | a dump of all threads with their stacks (feature `diagnose`; stacks on Linux, x86-64) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -108,6 +109,9 @@ pub mod resilience;
 pub mod interrupt;
 
 pub mod leak;
+
+#[cfg(feature = "diagnose")]
+pub mod diagnose;
 
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};

@@ -13,12 +13,17 @@
 //!    later; who joins it waits for that.)
 //! 2. Ids grow and are never used again.
 //! 3. Lock order: the registry's lock before a record's; neither is held while user code runs.
+//! 4. What a thread waits on is written by that thread alone, without a lock.
 
+mod moment;
 mod origin;
 mod registry;
 mod spawn;
+mod wait;
 
 pub(crate) use origin::{Inherited, Origin, OriginGuard};
+#[cfg(all(feature = "diagnose", target_os = "linux"))]
+pub(crate) use registry::records;
 #[cfg(all(feature = "io", unix))]
 pub(crate) use registry::waiting_at;
 pub(crate) use registry::{Record, Task, await_retired, current_record, run_task};

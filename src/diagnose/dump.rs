@@ -1,0 +1,232 @@
+//! The dump, and what it can be asked.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+
+use super::capture::{self, Captured};
+use super::stack::StackProblem;
+use super::thread::{DumpedThread, OsState, SystemCall};
+use super::{json, pprof, stacks, text};
+use crate::sync::Arc;
+
+/// All threads of the process at (nearly) one moment. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct ThreadDump {
+    pub(super) threads: Vec<DumpedThread>,
+    pub(super) problems: Vec<String>,
+    pub(super) modules: Vec<Module>,
+}
+
+/// Code that is loaded.
+#[derive(Clone, Debug)]
+pub(super) struct Module {
+    pub(super) path: Arc<str>,
+    pub(super) text: Range<u64>,
+    pub(super) base: u64,
+}
+
+impl ThreadDump {
+    /// Dumps every thread of the process, with stacks.
+    ///
+    /// Never fails: what cannot be had is `None` in its thread, or said in
+    /// [`problems`](Self::problems). No other thread is stopped or delayed. Two dumps at a time take
+    /// turns.
+    ///
+    /// # Performance
+    ///
+    /// See the [module](super).
+    #[must_use]
+    #[inline(never)]
+    pub fn capture() -> Self {
+        Self::builder().capture()
+    }
+
+    /// A dump of some threads only, or without stacks.
+    #[must_use]
+    pub fn builder() -> DumpBuilder {
+        DumpBuilder::default()
+    }
+
+    /// The threads, in the order of their kernel's numbers; those of the library that the kernel
+    /// does not list (or on systems where it does not) come last.
+    #[must_use]
+    pub fn threads(&self) -> &[DumpedThread] {
+        &self.threads
+    }
+
+    /// The thread that took the dump.
+    #[must_use]
+    pub fn current(&self) -> Option<&DumpedThread> {
+        self.threads.iter().find(|thread| thread.is_current)
+    }
+
+    /// What went wrong with the dump as a whole, in words. What is missing of one thread, its
+    /// [`Stack::problem`](super::Stack::problem) says.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Threads with the same stack, state and system call together: the largest group first, in
+    /// each the oldest thread first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<ThreadGroup<'_>> {
+        let mut groups: Vec<ThreadGroup<'_>> = Vec::new();
+        let mut by_key = std::collections::HashMap::new();
+        for thread in &self.threads {
+            let at = *by_key.entry(Key::of(thread)).or_insert_with(|| {
+                groups.push(ThreadGroup {
+                    threads: Vec::new(),
+                });
+                groups.len() - 1
+            });
+            groups[at].threads.push(thread);
+        }
+        for group in &mut groups {
+            let oldest_first = |thread: &&DumpedThread| std::cmp::Reverse(thread.age);
+            group.threads.sort_by_key(oldest_first);
+        }
+        groups.sort_by_key(|group| std::cmp::Reverse(group.threads.len()));
+        groups
+    }
+
+    /// As text, the threads with identical stacks together and of each group the oldest three by
+    /// name: like Go's `goroutine?debug=1`. (`Display` shows each thread: `debug=2`.)
+    #[must_use]
+    pub fn grouped(&self) -> Grouped<'_> {
+        Grouped(self)
+    }
+
+    /// As JSON, one object; see the [module](super) for its fields.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::dump(self)
+    }
+
+    /// As a profile for `go tool pprof` and its likes: a gzipped
+    /// [protocol buffer](https://github.com/google/pprof/blob/main/proto/profile.proto), with the
+    /// number of threads for each stack, and labels `thread`, `state` and `spawned_at`. Threads
+    /// without a stack count under their state.
+    #[must_use]
+    pub fn to_pprof(&self) -> Vec<u8> {
+        pprof::gzipped(self)
+    }
+}
+
+impl fmt::Display for ThreadDump {
+    /// One block for each thread, like Go's `goroutine?debug=2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text::each(self, f)
+    }
+}
+
+/// A dump as text, by group. See [`ThreadDump::grouped`].
+#[derive(Clone, Copy, Debug)]
+pub struct Grouped<'a>(&'a ThreadDump);
+
+impl fmt::Display for Grouped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text::grouped(self.0, f)
+    }
+}
+
+/// Threads that do the same. Never empty.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ThreadGroup<'a> {
+    /// The oldest first.
+    pub threads: Vec<&'a DumpedThread>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    state: Option<OsState>,
+    call: Option<SystemCall>,
+    addresses: Arc<[u64]>,
+    problem: Option<StackProblem>,
+}
+
+impl Key {
+    fn of(thread: &DumpedThread) -> Self {
+        Self {
+            state: thread.state,
+            call: thread.system_call,
+            addresses: thread.stack.addresses.clone(),
+            problem: thread.stack.problem,
+        }
+    }
+}
+
+/// What to dump. See [`ThreadDump::builder`].
+#[derive(Clone, Debug)]
+pub struct DumpBuilder {
+    pub(super) stacks: bool,
+    pub(super) max_frames: usize,
+    pub(super) attempts: u32,
+    pub(super) only: Option<BTreeSet<u32>>,
+}
+
+impl Default for DumpBuilder {
+    fn default() -> Self {
+        Self {
+            stacks: true,
+            max_frames: 128,
+            attempts: 3,
+            only: None,
+        }
+    }
+}
+
+impl DumpBuilder {
+    /// Whether to take stacks. They are most of the cost. Default: yes.
+    #[must_use]
+    pub fn stacks(mut self, stacks: bool) -> Self {
+        self.stacks = stacks;
+        self
+    }
+
+    /// How many frames to keep of a deep stack, half of them from each end; inlined functions come
+    /// with their frame and are not counted. At least 2. Default: 128.
+    #[must_use]
+    pub fn max_frames(mut self, frames: usize) -> Self {
+        self.max_frames = frames.max(2);
+        self
+    }
+
+    /// How often to look at a thread that runs, before it is listed as running without a stack. At
+    /// least once. Default: 3 times, right after each other.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// Dumps only the threads with these numbers of the kernel's (see
+    /// [`ThreadInfo::tid`](crate::threads::ThreadInfo::tid)). Those that do not exist are left out.
+    #[must_use]
+    pub fn only(mut self, tids: impl IntoIterator<Item = u32>) -> Self {
+        self.only = Some(tids.into_iter().collect());
+        self
+    }
+
+    /// Takes the dump. See [`ThreadDump::capture`].
+    #[must_use]
+    #[inline(never)]
+    pub fn capture(&self) -> ThreadDump {
+        let here = stacks::here();
+        let captured = capture::capture(self, here);
+        // After the call: it must not be one that replaces this function's frame.
+        std::hint::black_box(&here);
+        let Captured {
+            threads,
+            problems,
+            modules,
+        } = captured;
+        ThreadDump {
+            threads,
+            problems,
+            modules,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Floor 6: seeing what every thread of the process does.
+//!
+//! [`ThreadDump::capture`] lists all threads of the process, not only those of the library: name,
+//! state, system call, for how long blocked, and the stack with function, file and line. For threads
+//! of the library also the line that spawned them and what they wait on.
+//!
+//! New, and not final: names and formats may change before 1.0.
+//!
+//! # What is promised
+//!
+//! * No thread is stopped, signalled or delayed. The stack of a thread that sleeps is copied while it
+//!   sleeps; the kernel's counters prove that it did all the while, or the copy is thrown away.
+//! * A stack that [is complete](Stack::is_complete) is right: it was followed up to the first
+//!   function of its thread. One that was not is flagged, with the [reason](StackProblem).
+//! * A dump never fails. Where the system denies something, a thread ends midway, or a library has
+//!   no tables, what is left is there, and what is missing is said.
+//! * No unwinding, no allocation and no lock in a signal handler: there is no handler.
+//!
+//! # What is not
+//!
+//! * A thread that runs has no stack in a dump: it is listed as running. So is one whose processor
+//!   has been taken away for the moment.
+//! * A dump is not one instant: threads are looked at one after the other, some 50 µs each.
+//! * Stacks are for Linux on x86-64, with glibc's unwind tables. Elsewhere on Linux there are names,
+//!   states and system calls, on other systems the threads of the library.
+//! * A stack that goes through code without unwind tables (hand-written assembly, a just-in-time
+//!   compiler, another stack such as a coroutine's) ends there, flagged.
+//! * The token that a thread works under is not shown.
+//!
+//! # Symbols
+//!
+//! Lines and inlined functions come from debug information, of which `debug = "line-tables-only"` in
+//! the profile is enough. Without it there are the names of the symbol table, and in a stripped file
+//! the file and the offset in it. Debug information is read at the first dump that needs it, and kept.
+//! Separate `.debug` files are looked for in `/usr/lib/debug`; split ones (`.dwo`, `.dwp`) are not
+//! read.
+//!
+//! # JSON
+//!
+//! [`ThreadDump::to_json`] gives `{pid, threads, problems}`. A thread is `{tid, name, current, state,
+//! system_call, age_seconds, blocked_seconds_at_least, library, stack}`; `library` is `{id,
+//! spawned_at, waiting: {on, at, seconds}}`; `stack` is `{complete, problem, omitted, omitted_after,
+//! frames}`; a frame is `{function, file, line, column, inlined, module, address, offset}`. What is
+//! not known is `null`.
+//!
+//! # Performance
+//!
+//! A thousand sleeping threads take some 50 ms, the first time 0.1 s more to read debug information,
+//! which is kept (some tens of MB for a large program). Bench: `dump`.
+//!
+//! # Examples
+//!
+//! ```
+//! use cleanbreak::{CancelToken, diagnose::ThreadDump, scope, threads};
+//!
+//! scope(&CancelToken::new(), |group| {
+//!     group.spawn_named("reader", |token| {
+//!         token.wait();
+//!         Ok(())
+//!     })?;
+//!     # while !threads::live().iter().any(|t| t.name == "reader" && t.waiting.is_some()) {
+//!     #     std::thread::yield_now();
+//!     # }
+//!     let dump = ThreadDump::capture();
+//!     let reader = dump.threads().iter().find(|thread| thread.name == "reader").unwrap();
+//!     let library = reader.library.as_ref().unwrap();
+//!     assert_eq!(library.waiting.unwrap().on, "be cancelled");
+//!     assert!(library.spawned_at.file().ends_with(".rs"));
+//!     println!("{dump}");                 // one block for each thread
+//!     println!("{}", dump.grouped());     // identical stacks together
+//!     group.token().cancel();
+//!     Ok(())
+//! })
+//! .unwrap();
+//! ```
+
+#[cfg_attr(not(target_os = "linux"), path = "capture_elsewhere.rs")]
+mod capture;
+mod dump;
+mod json;
+mod pprof;
+#[cfg(target_os = "linux")]
+mod sample;
+mod stack;
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        target_arch = "x86_64",
+        target_pointer_width = "64"
+    )),
+    path = "no_stacks.rs"
+)]
+mod stacks;
+mod syscalls;
+#[cfg(target_os = "linux")]
+mod task;
+mod text;
+mod thread;
+
+pub use dump::{DumpBuilder, Grouped, ThreadDump, ThreadGroup};
+pub use stack::{Frame, Stack, StackProblem};
+pub use thread::{DumpedThread, OsState, SystemCall};
