@@ -45,7 +45,7 @@ impl Contender for Ours {
         let result = self.0.call(&self.1, |_| answer);
         match result {
             Ok(value) => Some(Ok(value)),
-            Err(error) => error.into_failed().map(Err),
+            Err(error) => error.into_failure().map(Err),
         }
     }
 }

@@ -122,8 +122,8 @@ pub use io::Interruptible;
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use probe::Probe;
 pub use resilience::{
-    Abandoner, AdaptiveLimit, Breaker, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter,
-    Retry, RetryBudget, Timeout,
+    Abandoner, AdaptiveLimit, Breaker, Bulkhead, Hedge, KeyedRateLimiter, Policy, Quota,
+    RateLimiter, Retry, RetryBudget, Timeout,
 };
 pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};

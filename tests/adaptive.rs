@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cleanbreak::clock::Instant;
-use cleanbreak::resilience::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptivePermit, Outcome};
+use cleanbreak::resilience::{
+    AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveOutcome, AdaptivePermit,
+};
 use cleanbreak::{CancelToken, Clock, ManualClock};
 use support::{in_time, millis, payload_of, rng, secs};
 
@@ -44,7 +46,7 @@ struct Clients<'a> {
     wanted: usize,
     rng: fastrand::Rng,
     /// By the time of their end; the number keeps those of one time apart.
-    running: BTreeMap<(Instant, u64), (AdaptivePermit<'a>, Outcome)>,
+    running: BTreeMap<(Instant, u64), (AdaptivePermit<'a>, AdaptiveOutcome)>,
     number: u64,
     /// The limits over time, of the last run.
     limits: Vec<usize>,
@@ -73,8 +75,8 @@ impl<'a> Clients<'a> {
             {
                 let (latency, outcome) = match server.latency(self.running.len() + 1, &mut self.rng)
                 {
-                    Some(latency) => (latency, Outcome::Success),
-                    None => (server.service / 10, Outcome::Overloaded),
+                    Some(latency) => (latency, AdaptiveOutcome::Success),
+                    None => (server.service / 10, AdaptiveOutcome::Overloaded),
                 };
                 let end = self.clock.now().checked_add(latency).unwrap();
                 self.number += 1;
@@ -267,7 +269,10 @@ fn errors_panics_and_permits_dropped_without_a_word_say_nothing() {
     assert!(limit.call(&token, |_| Err::<(), _>("bad request")).is_err());
     drop(limit.try_acquire().unwrap());
     payload_of(|| limit.call(&token, |_| -> Result<(), ()> { panic!("bug") }));
-    limit.try_acquire().unwrap().report(Outcome::Ignored);
+    limit
+        .try_acquire()
+        .unwrap()
+        .report(AdaptiveOutcome::Ignored);
     assert_eq!((limit.limit(), limit.in_use()), (2, 0));
     // And then one that does.
     assert_eq!(limit.call(&token, |_| Ok::<_, ()>(7)).unwrap(), 7);

@@ -6,9 +6,8 @@ mod support;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use cleanbreak::resilience::breaker::{
-    BreakerBuilder, CallError, Outcome, Permit, Reason, State, Transition,
-};
+use cleanbreak::resilience::CallError;
+use cleanbreak::resilience::breaker::{BreakerBuilder, Outcome, Permit, Reason, State, Transition};
 use cleanbreak::{Breaker, CancelToken};
 
 use breakers::{build, counts, feed, to_the_probe};
@@ -121,7 +120,7 @@ fn an_error_of_a_call_that_was_told_to_stop_is_neutral_and_one_past_its_deadline
             clock.advance(secs(1));
             token.check()
         });
-        assert!(late.unwrap_err().failed().unwrap().is_deadline());
+        assert!(late.unwrap_err().into_failure().unwrap().is_deadline());
     }
     assert_eq!(breaker.state(), Open);
 }
@@ -161,8 +160,8 @@ fn a_predicate_says_what_an_error_or_an_answer_means() {
     assert_eq!(call(Ok(503)), Ok(503));
     let rejected = call(Ok(200)).unwrap_err();
     assert_eq!(rejected.to_string(), "rejected by the breaker: OPEN");
-    assert!(rejected.is_rejected() && rejected.failed().is_none());
-    assert_eq!(rejected.into_failed(), None);
+    assert!(rejected.is_refused() && rejected.failure().is_none());
+    assert_eq!(rejected.into_failure(), None);
 }
 
 fn recorded(builder: BreakerBuilder) -> (BreakerBuilder, Arc<Mutex<Vec<Transition>>>) {

@@ -16,8 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use cleanbreak::resilience::{
-    Abandoner, AcquireError, AdaptiveLimit, AdaptivePermit, Bulkhead, CallError, Hedge,
-    KeyedRateLimiter, Permit, RateLimiter, Timeout,
+    Abandoner, AcquireError, AdaptiveLimit, AdaptivePermit, Bulkhead, BulkheadPermit, CallError,
+    Hedge, KeyedRateLimiter, RateLimiter, Timeout,
 };
 use cleanbreak::{CancelToken, Clock, scope};
 use support::{dither, in_time, rng, secs, until, until_waiting};
@@ -297,7 +297,7 @@ fn the_limits_are_shared_between_threads_and_across_a_panic() {
     handle::<Hedge>();
     handle::<AdaptiveLimit>();
     fn permit<T: Send + Sync + UnwindSafe + RefUnwindSafe + Debug>() {}
-    permit::<Permit<'static>>();
+    permit::<BulkheadPermit<'static>>();
     permit::<AdaptivePermit<'static>>();
 }
 

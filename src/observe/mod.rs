@@ -12,13 +12,14 @@
 //! * Each metric is in [`METRICS`], by name, type, labels and meaning, and [`describe_metrics`] tells
 //!   them to the recorder. Names follow the conventions of Prometheus: base units, `_total` for
 //!   counters.
-//! * Labels have few values: the names that you give to pools, groups and supervised loops, kinds of outcomes, names
+//! * Labels have few values: the names that you give to pools, groups, supervised loops, breakers, limits and policies, kinds of outcomes, names
 //!   of signals, and the words of a wait. Never a number, an address or an error's text.
 //!
 //! # What is not
 //!
-//! * The facade drops what is told before a recorder is installed, and a [`Pool`](crate::Pool) that
-//!   was built before goes on telling nobody. Install it first in `main`.
+//! * The facade drops what is told before a recorder is installed, and a [`Pool`](crate::Pool), a
+//!   [`Breaker`](crate::Breaker), a [`Bulkhead`](crate::Bulkhead) or a [`Policy`](crate::Policy) that was built before
+//!   goes on telling nobody. Install it first in `main`.
 //! * Times are those of the system's clock, also where a manual clock rules: they are for people.
 //! * The numbers are not one snapshot. Where counts must add up, ask the object, such as a pool for
 //!   its report.
@@ -28,8 +29,12 @@
 //!
 //! Beside what the recorder takes: a pool keeps its handles, so that a task costs two looks at the
 //! clock and six atomic updates; the other parts look their metric up at each event. Nothing is
-//! told for each message of a channel.
+//! told for each message of a channel, nor for a call that a breaker or a rate limit lets through.
 
+#[cfg(not(feature = "metrics"))]
+mod calls_off;
+#[cfg(feature = "metrics")]
+mod calls_on;
 #[cfg(not(feature = "metrics"))]
 mod off;
 #[cfg(feature = "metrics")]
@@ -43,6 +48,10 @@ mod span_off;
 mod span_on;
 
 #[cfg(not(feature = "metrics"))]
+use calls_off as calls;
+#[cfg(feature = "metrics")]
+use calls_on as calls;
+#[cfg(not(feature = "metrics"))]
 use off as facts;
 #[cfg(feature = "metrics")]
 use on as facts;
@@ -53,6 +62,10 @@ use span_on as spans;
 
 use std::time::Duration;
 
+pub(crate) use calls::{
+    AbandonedThread, BreakerFacts, BulkheadFacts, PolicyFacts, abandoned_call, adaptive_limit,
+    hedge_won, hedged, rate_limited, retried, retry_gave_up, timed_out,
+};
 #[cfg(all(feature = "signal", unix))]
 pub(crate) use facts::interrupts;
 pub(crate) use facts::{
@@ -60,7 +73,10 @@ pub(crate) use facts::{
     loop_sample, spawn_failure, supervised_restart, supervised_run, supervisor_gave_up, ticks,
     timer_late,
 };
-pub(crate) use spans::{SpanContext, SpanGuard, SpanOrigin, breakpoint, marker, overdue_pass};
+pub(crate) use spans::{
+    SpanContext, SpanGuard, SpanOrigin, breaker_event, breakpoint, give_up_event, marker,
+    overdue_pass, retry_event,
+};
 #[cfg(feature = "metrics")]
 pub use table::{METRICS, Metric, MetricType, describe_metrics};
 

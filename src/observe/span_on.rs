@@ -1,10 +1,13 @@
 //! With the feature `tracing`: spans that are inherited, and those of loops.
 
+use std::time::Duration;
+
 use tracing::dispatcher::{self, Dispatch};
 use tracing::span::{EnteredSpan, Id};
-use tracing::{Span, info_span, warn, warn_span};
+use tracing::{Span, debug, info, info_span, warn, warn_span};
 
 use super::Breakpoint;
+use crate::sync::Arc;
 
 /// The span that something was asked for in: who runs it later runs it inside.
 #[derive(Clone, Debug)]
@@ -94,4 +97,61 @@ pub(crate) fn overdue_pass(of: &Breakpoint<'_>, origin: &SpanOrigin) {
             "a pass is over its time, and still runs"
         );
     });
+}
+
+/// A change of a breaker's state, in the span of the call that tells it.
+pub(crate) fn breaker_event(
+    name: &str,
+    from: &'static str,
+    to: &'static str,
+    reason: &'static str,
+) {
+    match to {
+        "open" | "forced_open" => warn!(
+            target: "cleanbreak::breaker",
+            {
+                "breaker.name" = name,
+                "breaker.from" = from,
+                "breaker.to" = to,
+                "breaker.reason" = reason,
+            },
+            "the breaker opened"
+        ),
+        _ => info!(
+            target: "cleanbreak::breaker",
+            {
+                "breaker.name" = name,
+                "breaker.from" = from,
+                "breaker.to" = to,
+                "breaker.reason" = reason,
+            },
+            "the breaker changed its state"
+        ),
+    }
+}
+
+/// An attempt that failed and is followed by another.
+pub(crate) fn retry_event(name: Option<&Arc<str>>, attempt: u32, delay: Duration) {
+    debug!(
+        target: "cleanbreak::retry",
+        {
+            "retry.name" = name.map(|name| &**name),
+            "retry.attempt" = int(attempt.into()),
+            "retry.delay_ms" = delay.as_secs_f64() * 1e3,
+        },
+        "an attempt failed, and is repeated"
+    );
+}
+
+/// Attempts of which none succeeded.
+pub(crate) fn give_up_event(name: Option<&Arc<str>>, attempts: u32, reason: &'static str) {
+    debug!(
+        target: "cleanbreak::retry",
+        {
+            "retry.name" = name.map(|name| &**name),
+            "retry.attempts" = int(attempts.into()),
+            "retry.reason" = reason,
+        },
+        "gave up"
+    );
 }

@@ -22,6 +22,22 @@ pub(super) const LOOP_EXITS: &str = "cleanbreak_loop_exits_total";
 pub(super) const SUPERVISED_RUNS: &str = "cleanbreak_supervised_runs_total";
 pub(super) const SUPERVISED_RESTARTS: &str = "cleanbreak_supervised_restarts_total";
 pub(super) const SUPERVISOR_GIVE_UPS: &str = "cleanbreak_supervisor_give_ups_total";
+pub(super) const RETRIES: &str = "cleanbreak_retries_total";
+pub(super) const RETRY_GIVE_UPS: &str = "cleanbreak_retry_give_ups_total";
+pub(super) const TIMEOUTS: &str = "cleanbreak_timeouts_total";
+pub(super) const POLICY_CALLS: &str = "cleanbreak_policy_calls_total";
+pub(super) const POLICY_FALLBACKS: &str = "cleanbreak_policy_fallbacks_total";
+pub(super) const BREAKER_STATE: &str = "cleanbreak_breaker_state";
+pub(super) const BREAKER_TRANSITIONS: &str = "cleanbreak_breaker_transitions_total";
+pub(super) const BREAKER_REJECTIONS: &str = "cleanbreak_breaker_rejections_total";
+pub(super) const BULKHEAD_IN_USE: &str = "cleanbreak_bulkhead_in_use";
+pub(super) const BULKHEAD_REFUSED: &str = "cleanbreak_bulkhead_refused_total";
+pub(super) const RATE_LIMITED: &str = "cleanbreak_rate_limited_total";
+pub(super) const HEDGES: &str = "cleanbreak_hedges_total";
+pub(super) const HEDGES_WON: &str = "cleanbreak_hedges_won_total";
+pub(super) const ADAPTIVE_LIMIT: &str = "cleanbreak_adaptive_limit";
+pub(super) const ABANDONED_CALLS: &str = "cleanbreak_abandoned_calls_total";
+pub(super) const ABANDONED_THREADS: &str = "cleanbreak_abandoned_threads";
 #[cfg(all(feature = "signal", unix))]
 pub(super) const INTERRUPTS: &str = "app_interrupt_total";
 
@@ -89,6 +105,22 @@ const fn metric(
 /// | `cleanbreak_supervised_runs_total` | counter | `supervisor`, `child`, `outcome`: `returned`, `cancelled`, `failed`, `panicked`, `not_ready`, `not_started` | runs of supervised loops that ended |
 /// | `cleanbreak_supervised_restarts_total` | counter | `supervisor`, `child` | restarts after a child of its own ended, not those by hand or with a sibling |
 /// | `cleanbreak_supervisor_give_ups_total` | counter | `supervisor` | supervisors that had more failures than their intensity allows |
+/// | `cleanbreak_retries_total` | counter | `retry` | attempts after the first, of retries and policies that have a name |
+/// | `cleanbreak_retry_give_ups_total` | counter | `retry`, `reason` | calls of which no attempt succeeded, by the reason why there was no other |
+/// | `cleanbreak_timeouts_total` | counter |  | calls and attempts that failed when their time was up |
+/// | `cleanbreak_policy_calls_total` | counter | `policy`, `outcome` | calls under a policy that has a name, by outcome, before a fallback |
+/// | `cleanbreak_policy_fallbacks_total` | counter | `policy` | calls that were handed to their fallback |
+/// | `cleanbreak_breaker_state` | gauge | `breaker`, `state` | 1 for the state that the breaker is in, 0 for the others |
+/// | `cleanbreak_breaker_transitions_total` | counter | `breaker`, `to`, `reason` | changes of a breaker's state, by the new one and by reason |
+/// | `cleanbreak_breaker_rejections_total` | counter | `breaker` | calls that a breaker rejected |
+/// | `cleanbreak_bulkhead_in_use` | gauge | `bulkhead` | permits of a bulkhead that are in use |
+/// | `cleanbreak_bulkhead_refused_total` | counter | `bulkhead` | calls that got no permit of a bulkhead |
+/// | `cleanbreak_rate_limited_total` | counter | `limiter` | calls that a rate limiter refused |
+/// | `cleanbreak_hedges_total` | counter | `hedge` | attempts beyond the first of a hedged call |
+/// | `cleanbreak_hedges_won_total` | counter | `hedge` | hedged calls that an attempt beyond the first has won |
+/// | `cleanbreak_adaptive_limit` | gauge | `limit` | how many calls an adaptive limit lets through at a time |
+/// | `cleanbreak_abandoned_calls_total` | counter | `abandoner` | calls that were left to their threads when they were late |
+/// | `cleanbreak_abandoned_threads` | gauge | `abandoner` | threads of such calls that still run |
 /// | `app_interrupt_total` | counter | `signal`, such as `SIGUSR1` | signals that were delivered to subscribers (feature `signal`) |
 pub const METRICS: &[Metric] = &[
     metric(
@@ -205,6 +237,102 @@ pub const METRICS: &[Metric] = &[
         MetricType::Counter,
         &["supervisor"],
         "Supervisors that gave up.",
+    ),
+    metric(
+        RETRIES,
+        MetricType::Counter,
+        &["retry"],
+        "Attempts after the first, of retries and policies that have a name.",
+    ),
+    metric(
+        RETRY_GIVE_UPS,
+        MetricType::Counter,
+        &["retry", "reason"],
+        "Calls of which no attempt succeeded, by the reason why there was no other.",
+    ),
+    metric(
+        TIMEOUTS,
+        MetricType::Counter,
+        &[],
+        "Calls and attempts that failed when their time was up.",
+    ),
+    metric(
+        POLICY_CALLS,
+        MetricType::Counter,
+        &["policy", "outcome"],
+        "Calls under a policy that has a name, by outcome, before a fallback.",
+    ),
+    metric(
+        POLICY_FALLBACKS,
+        MetricType::Counter,
+        &["policy"],
+        "Calls that were handed to their fallback.",
+    ),
+    metric(
+        BREAKER_STATE,
+        MetricType::Gauge,
+        &["breaker", "state"],
+        "1 for the state that the breaker is in, 0 for the others.",
+    ),
+    metric(
+        BREAKER_TRANSITIONS,
+        MetricType::Counter,
+        &["breaker", "to", "reason"],
+        "Changes of a breaker's state, by the new one and by reason.",
+    ),
+    metric(
+        BREAKER_REJECTIONS,
+        MetricType::Counter,
+        &["breaker"],
+        "Calls that a breaker rejected.",
+    ),
+    metric(
+        BULKHEAD_IN_USE,
+        MetricType::Gauge,
+        &["bulkhead"],
+        "Permits of a bulkhead that are in use.",
+    ),
+    metric(
+        BULKHEAD_REFUSED,
+        MetricType::Counter,
+        &["bulkhead"],
+        "Calls that got no permit of a bulkhead.",
+    ),
+    metric(
+        RATE_LIMITED,
+        MetricType::Counter,
+        &["limiter"],
+        "Calls that a rate limiter refused.",
+    ),
+    metric(
+        HEDGES,
+        MetricType::Counter,
+        &["hedge"],
+        "Attempts beyond the first of a hedged call.",
+    ),
+    metric(
+        HEDGES_WON,
+        MetricType::Counter,
+        &["hedge"],
+        "Hedged calls that an attempt beyond the first has won.",
+    ),
+    metric(
+        ADAPTIVE_LIMIT,
+        MetricType::Gauge,
+        &["limit"],
+        "How many calls an adaptive limit lets through at a time.",
+    ),
+    metric(
+        ABANDONED_CALLS,
+        MetricType::Counter,
+        &["abandoner"],
+        "Calls that were left to their threads when they were late.",
+    ),
+    metric(
+        ABANDONED_THREADS,
+        MetricType::Gauge,
+        &["abandoner"],
+        "Threads of such calls that still run.",
     ),
     #[cfg(all(feature = "signal", unix))]
     metric(

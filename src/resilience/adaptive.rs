@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use super::call::CallError;
-pub use super::controller::Outcome;
+pub use super::controller::AdaptiveOutcome;
 use super::controller::{Algorithm, Controller, Sample, Settings};
 use super::permits::{MOST, Permits};
 use super::semaphore::{AcquireError, acquire};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::observe;
 use crate::sync::{Arc, Mutex};
 
 /// A [`Bulkhead`](super::Bulkhead) whose number of permits follows the other side's capacity: it
@@ -44,15 +45,15 @@ use crate::sync::{Arc, Mutex};
 /// ```
 /// use std::time::Duration;
 /// use cleanbreak::{CancelToken, Clock};
-/// use cleanbreak::resilience::{AdaptiveLimit, Outcome};
+/// use cleanbreak::resilience::{AdaptiveLimit, AdaptiveOutcome};
 ///
 /// let clock = Clock::manual();
 /// let limit = AdaptiveLimit::aimd().initial(10).min(2).max(50).clock(&clock).build();
 /// let token = CancelToken::with_clock(&clock);
 /// let turned_away = limit.call_with(&token, |_| Err::<(), _>(503), |result| match result {
-///     Err(503) => Outcome::Overloaded,
-///     Err(_) => Outcome::Ignored,
-///     Ok(()) => Outcome::Success,
+///     Err(503) => AdaptiveOutcome::Overloaded,
+///     Err(_) => AdaptiveOutcome::Ignored,
+///     Ok(()) => AdaptiveOutcome::Success,
 /// });
 /// assert_eq!(turned_away.unwrap_err().into_failure(), Some(503));
 /// assert_eq!(limit.limit(), 5); // halved
@@ -69,6 +70,7 @@ pub struct AdaptiveLimit {
 }
 
 struct Inner {
+    name: Option<Arc<str>>,
     permits: Arc<Permits>,
     clock: Clock,
     /// Taken before the lock in the permits.
@@ -80,6 +82,7 @@ struct Inner {
 #[must_use = "a builder does nothing until it is built"]
 #[derive(Clone, Debug)]
 pub struct AdaptiveLimitBuilder {
+    name: Option<Arc<str>>,
     settings: Settings,
     places: usize,
     clock: Clock,
@@ -98,10 +101,17 @@ impl AdaptiveLimitBuilder {
             overload_above: None,
         };
         Self {
+            name: None,
             settings,
             places: 1024,
             clock: Clock::system(),
         }
+    }
+
+    /// What it is called in metrics; without a name it is in none.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// The limit to begin with; 20 by default.
@@ -204,7 +214,9 @@ impl AdaptiveLimitBuilder {
                 "a tolerance is a factor between 1 and 2, not {tolerance}"
             );
         }
+        observe::adaptive_limit(self.name.as_ref(), initial);
         let inner = Arc::new(Inner {
+            name: self.name,
             permits: Arc::new(Permits::new(initial, self.places)),
             clock: self.clock,
             controller: Mutex::new(Controller::new(self.settings)),
@@ -278,8 +290,8 @@ impl AdaptiveLimit {
         operation: impl FnOnce(&CancelToken) -> Result<T, E>,
     ) -> Result<T, CallError<AcquireError, E>> {
         self.call_with(token, operation, |result| match result {
-            Ok(_) => Outcome::Success,
-            Err(_) => Outcome::Ignored,
+            Ok(_) => AdaptiveOutcome::Success,
+            Err(_) => AdaptiveOutcome::Ignored,
         })
     }
 
@@ -294,7 +306,7 @@ impl AdaptiveLimit {
         &self,
         token: &CancelToken,
         operation: impl FnOnce(&CancelToken) -> Result<T, E>,
-        judge: impl FnOnce(&Result<T, E>) -> Outcome,
+        judge: impl FnOnce(&Result<T, E>) -> AdaptiveOutcome,
     ) -> Result<T, CallError<AcquireError, E>> {
         let permit = self.acquire(token).map_err(CallError::Refused)?;
         let result = operation(token);
@@ -329,14 +341,14 @@ impl AdaptiveLimit {
         AdaptivePermit {
             inner: &self.inner,
             started: self.inner.clock.now(),
-            outcome: Outcome::Ignored,
+            outcome: AdaptiveOutcome::Ignored,
         }
     }
 }
 
 impl Inner {
-    fn end(&self, started: Instant, outcome: Outcome) {
-        if outcome != Outcome::Ignored {
+    fn end(&self, started: Instant, outcome: AdaptiveOutcome) {
+        if outcome != AdaptiveOutcome::Ignored {
             let now = self.clock.now();
             let counts = self.permits.counts();
             let mut controller = self.controller.lock();
@@ -350,6 +362,7 @@ impl Inner {
             let limit = controller.limit();
             if limit != self.permits.counts().capacity {
                 self.permits.resize(limit);
+                observe::adaptive_limit(self.name.as_ref(), limit);
             }
         }
         self.permits.release();
@@ -377,23 +390,23 @@ impl fmt::Debug for AdaptiveLimit {
 pub struct AdaptivePermit<'a> {
     inner: &'a Inner,
     started: Instant,
-    outcome: Outcome,
+    outcome: AdaptiveOutcome,
 }
 
 impl AdaptivePermit<'_> {
     /// The call was served: its latency, from the permit until now, counts.
     pub fn success(self) {
-        self.report(Outcome::Success);
+        self.report(AdaptiveOutcome::Success);
     }
 
     /// The call was turned away or timed out for lack of capacity: the limit is cut, unless it has
     /// been since the call began.
     pub fn overloaded(self) {
-        self.report(Outcome::Overloaded);
+        self.report(AdaptiveOutcome::Overloaded);
     }
 
     /// Says how the call went, and gives the permit back.
-    pub fn report(mut self, outcome: Outcome) {
+    pub fn report(mut self, outcome: AdaptiveOutcome) {
         self.outcome = outcome;
     }
 }

@@ -8,6 +8,7 @@ use super::permits::{MOST, Permits};
 use super::semaphore::{AcquireError, acquire};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
+use crate::observe::BulkheadFacts;
 use crate::sync::Arc;
 
 /// How many may wait when nothing else is said.
@@ -70,6 +71,7 @@ const QUEUE: usize = 1024;
 #[derive(Clone)]
 pub struct Bulkhead {
     permits: Arc<Permits>,
+    facts: BulkheadFacts,
 }
 
 impl Bulkhead {
@@ -88,13 +90,25 @@ impl Bulkhead {
     /// [`acquire`](Self::acquire) never waits.
     #[must_use]
     pub fn with_queue(self, places: usize) -> Self {
-        Self::build(self.capacity(), places)
+        let facts = self.facts.clone();
+        Self {
+            facts,
+            ..Self::build(self.capacity(), places)
+        }
+    }
+
+    /// What it is called in metrics; without a name it is in none.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.facts = BulkheadFacts::new(Some(&name.into()));
+        self
     }
 
     fn build(permits: usize, places: usize) -> Self {
         assert!(permits <= MOST, "a bulkhead has 2^30 - 1 permits at most");
         let permits = Arc::new(Permits::new(permits, places));
-        Self { permits }
+        let facts = BulkheadFacts::new(None);
+        Self { permits, facts }
     }
 
     /// Takes a permit. Waits for it, in the order of arrival, until `token` is cancelled or the
@@ -106,7 +120,7 @@ impl Bulkhead {
     /// [`Closed`](AcquireError::Closed) or [`Cancelled`](AcquireError::Cancelled), before or while
     /// it waits. A cancelled token gets no permit even if one is free.
     #[track_caller]
-    pub fn acquire(&self, token: &CancelToken) -> Result<Permit<'_>, AcquireError> {
+    pub fn acquire(&self, token: &CancelToken) -> Result<BulkheadPermit<'_>, AcquireError> {
         self.acquire_until(token, None)
     }
 
@@ -121,7 +135,7 @@ impl Bulkhead {
         &self,
         token: &CancelToken,
         timeout: Duration,
-    ) -> Result<Permit<'_>, AcquireError> {
+    ) -> Result<BulkheadPermit<'_>, AcquireError> {
         self.acquire_until(token, token.clock().deadline_after(timeout))
     }
 
@@ -135,18 +149,25 @@ impl Bulkhead {
         &self,
         token: &CancelToken,
         deadline: Instant,
-    ) -> Result<Permit<'_>, AcquireError> {
+    ) -> Result<BulkheadPermit<'_>, AcquireError> {
         self.acquire_until(token, Some(deadline))
+    }
+
+    /// A permit, if one is free. That there is none is no refusal yet.
+    #[inline]
+    pub(super) fn grab(&self) -> Option<BulkheadPermit<'_>> {
+        let taken = self.permits.try_acquire();
+        taken.is_ok().then(|| self.permit())
     }
 
     #[track_caller]
     #[inline]
-    fn acquire_until(
+    pub(super) fn acquire_until(
         &self,
         token: &CancelToken,
         deadline: Option<Instant>,
-    ) -> Result<Permit<'_>, AcquireError> {
-        acquire(&self.permits, token, deadline)?;
+    ) -> Result<BulkheadPermit<'_>, AcquireError> {
+        acquire(&self.permits, token, deadline).inspect_err(|_| self.facts.refused())?;
         Ok(self.permit())
     }
 
@@ -156,8 +177,9 @@ impl Bulkhead {
     ///
     /// [`Full`](AcquireError::Full) or [`Closed`](AcquireError::Closed).
     #[inline]
-    pub fn try_acquire(&self) -> Result<Permit<'_>, AcquireError> {
-        self.permits.try_acquire()?;
+    pub fn try_acquire(&self) -> Result<BulkheadPermit<'_>, AcquireError> {
+        let taken = self.permits.try_acquire();
+        taken.inspect_err(|_| self.facts.refused())?;
         Ok(self.permit())
     }
 
@@ -220,16 +242,23 @@ impl Bulkhead {
     }
 
     #[inline]
-    fn permit(&self) -> Permit<'_> {
-        Permit(Some(Source::Borrowed(&self.permits)))
+    fn release(&self) {
+        self.permits.release();
+        self.facts.released();
+    }
+
+    #[inline]
+    fn permit(&self) -> BulkheadPermit<'_> {
+        self.facts.acquired();
+        BulkheadPermit(Some(Source::Borrowed(self)))
     }
 }
 
 // A panic never leaves one half changed: no code of the user runs under a lock of ours.
 impl std::panic::UnwindSafe for Bulkhead {}
 impl std::panic::RefUnwindSafe for Bulkhead {}
-impl std::panic::UnwindSafe for Permit<'_> {}
-impl std::panic::RefUnwindSafe for Permit<'_> {}
+impl std::panic::UnwindSafe for BulkheadPermit<'_> {}
+impl std::panic::RefUnwindSafe for BulkheadPermit<'_> {}
 
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -244,15 +273,15 @@ impl fmt::Debug for Bulkhead {
 
 /// The right to make one call; given back when it is dropped. From a [`Bulkhead`].
 #[must_use = "the permit is given back when it is dropped"]
-pub struct Permit<'a>(Option<Source<'a>>);
+pub struct BulkheadPermit<'a>(Option<Source<'a>>);
 
 /// Borrowed, it costs no reference count. `None` only in a permit that was turned into another.
 enum Source<'a> {
-    Borrowed(&'a Arc<Permits>),
-    Owned(Arc<Permits>),
+    Borrowed(&'a Bulkhead),
+    Owned(Bulkhead),
 }
 
-impl Permit<'_> {
+impl BulkheadPermit<'_> {
     /// The same permit, not bound to the bulkhead's handle: to send it to a thread.
     ///
     /// # Examples
@@ -266,28 +295,28 @@ impl Permit<'_> {
     /// std::thread::spawn(move || drop(permit)).join().unwrap();
     /// assert_eq!(bulkhead.in_use(), 0);
     /// ```
-    pub fn into_owned(mut self) -> Permit<'static> {
+    pub fn into_owned(mut self) -> BulkheadPermit<'static> {
         // What is dropped here is empty.
-        Permit(self.0.take().map(|source| match source {
-            Source::Borrowed(permits) => Source::Owned(permits.clone()),
-            Source::Owned(permits) => Source::Owned(permits),
+        BulkheadPermit(self.0.take().map(|source| match source {
+            Source::Borrowed(bulkhead) => Source::Owned(bulkhead.clone()),
+            Source::Owned(bulkhead) => Source::Owned(bulkhead),
         }))
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for BulkheadPermit<'_> {
     #[inline]
     fn drop(&mut self) {
         match &self.0 {
-            Some(Source::Borrowed(permits)) => permits.release(),
-            Some(Source::Owned(permits)) => permits.release(),
+            Some(Source::Borrowed(bulkhead)) => bulkhead.release(),
+            Some(Source::Owned(bulkhead)) => bulkhead.release(),
             None => {}
         }
     }
 }
 
-impl fmt::Debug for Permit<'_> {
+impl fmt::Debug for BulkheadPermit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").finish_non_exhaustive()
+        f.debug_struct("BulkheadPermit").finish_non_exhaustive()
     }
 }

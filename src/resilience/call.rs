@@ -5,7 +5,6 @@ use std::fmt;
 /// Why a guarded call has no value: it was refused, with `R` saying why, and the operation did not
 /// run; or it ran and failed with its own error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum CallError<R, E> {
     /// The operation did not run.
     Refused(R),
@@ -14,6 +13,24 @@ pub enum CallError<R, E> {
 }
 
 impl<R, E> CallError<R, E> {
+    /// The operation's own error, if it ran.
+    #[must_use]
+    pub fn failure(&self) -> Option<&E> {
+        match self {
+            Self::Failed(error) => Some(error),
+            Self::Refused(_) => None,
+        }
+    }
+
+    /// The reason why the operation did not run, if it did not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&R> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Failed(_) => None,
+        }
+    }
+
     /// The operation's own error, if it ran.
     #[must_use]
     pub fn into_failure(self) -> Option<E> {
@@ -36,6 +53,12 @@ impl<R, E> CallError<R, E> {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Refused(_))
+    }
+}
+
+impl<R, E> From<R> for CallError<R, E> {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal)
     }
 }
 

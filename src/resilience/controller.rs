@@ -65,12 +65,12 @@ pub(super) struct Sample {
     pub(super) now: Instant,
     /// How many calls were on their way, this one included.
     pub(super) in_use: usize,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: AdaptiveOutcome,
 }
 
 /// What a call says about the load of the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AdaptiveOutcome {
     /// It was served: its latency counts.
     Success,
     /// It was turned away or timed out for lack of capacity: the limit is cut.
@@ -130,9 +130,9 @@ impl Controller {
             .is_some_and(|most| latency > most);
         match sample.outcome {
             _ if sample.started < self.valid_from => {}
-            Outcome::Ignored => {}
-            Outcome::Success if !slow => self.success(sample, latency),
-            Outcome::Success | Outcome::Overloaded => self.cut(sample.now),
+            AdaptiveOutcome::Ignored => {}
+            AdaptiveOutcome::Success if !slow => self.success(sample, latency),
+            AdaptiveOutcome::Success | AdaptiveOutcome::Overloaded => self.cut(sample.now),
         }
     }
 

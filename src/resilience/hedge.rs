@@ -10,6 +10,7 @@ use super::latency::Latencies;
 use crate::cancel::{CancelToken, Cancelled};
 use crate::clock::Instant;
 use crate::group::{Group, GroupBuilder, SpawnError, Straggler, ThreadCache};
+use crate::observe;
 use crate::sync::{Arc, Mutex};
 use crate::threads::ThreadError;
 
@@ -63,6 +64,7 @@ pub struct Hedge {
 }
 
 struct Inner {
+    name: Arc<str>,
     group: GroupBuilder<Infallible>,
     delay: Delay,
     most: usize,
@@ -107,6 +109,7 @@ pub struct HedgeStats {
 /// The settings of a [`Hedge`]; from [`Hedge::after`] or [`Hedge::after_percentile`].
 #[must_use = "a builder does nothing until the policy is built"]
 pub struct HedgeBuilder {
+    name: Arc<str>,
     group: GroupBuilder<Infallible>,
     delay: Delay,
     percentile: f64,
@@ -118,6 +121,7 @@ pub struct HedgeBuilder {
 impl HedgeBuilder {
     fn new(delay: Delay, percentile: f64) -> Self {
         Self {
+            name: "hedge".into(),
             group: GroupBuilder::new().name("hedge").errors(),
             delay,
             percentile,
@@ -127,8 +131,9 @@ impl HedgeBuilder {
         }
     }
 
-    /// Names the threads of the attempts.
+    /// Names the threads of the attempts, and its metrics; "hedge" by default.
     pub fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
         self.group = self.group.name(name);
         self
     }
@@ -179,6 +184,7 @@ impl HedgeBuilder {
             stats: HedgeStats::default(),
         };
         let inner = Inner {
+            name: self.name,
             group: self.group,
             delay: self.delay,
             most: self.most,
@@ -378,6 +384,9 @@ impl Inner {
     fn count_success(&self, attempt: usize, took: Duration) {
         let mut books = self.books.lock();
         books.stats.won += u64::from(attempt > 0);
+        if attempt > 0 {
+            observe::hedge_won(&self.name);
+        }
         books.latencies.record(took);
     }
 
@@ -393,6 +402,7 @@ impl Inner {
         }
         books.credit -= ONE;
         books.stats.hedges += 1;
+        observe::hedged(&self.name);
         true
     }
 }

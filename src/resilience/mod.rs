@@ -21,14 +21,15 @@
 //! ```
 //! use std::time::Duration;
 //! use cleanbreak::backoff::Backoff;
-//! use cleanbreak::resilience::breaker::CallError;
+//! use cleanbreak::resilience::CallError;
+//! use cleanbreak::resilience::breaker::Rejected;
 //! use cleanbreak::{Breaker, CancelToken, Retry};
 //!
 //! let breaker = Breaker::builder().consecutive_failures(3).build().unwrap();
 //! let retry = Retry::builder()
 //!     .attempts(3)
 //!     .backoff(Backoff::exponential(Duration::from_millis(1)))
-//!     .retry_if(|error: &CallError<&str>| !error.is_rejected())
+//!     .retry_if(|error: &CallError<Rejected, &str>| !error.is_refused())
 //!     .build()
 //!     .unwrap();
 //!
@@ -45,7 +46,7 @@
 //! let error = retry.call(&token, |token| breaker.call(token, |_| Err::<(), _>("down")));
 //! let error = error.unwrap_err();
 //! assert_eq!(error.attempts(), 1);
-//! assert!(error.last_error().unwrap().is_rejected());
+//! assert!(error.last_error().unwrap().is_refused());
 //! ```
 
 mod abandon;
@@ -60,21 +61,24 @@ mod rate_limit;
 mod semaphore;
 mod setting;
 mod sliced;
+mod spares;
 mod timeout;
 
 pub mod breaker;
 pub mod budget;
+pub mod policy;
 pub mod retry;
 
 pub use abandon::{
     AbandonError, AbandonedCall, Abandoner, AbandonerBuilder, Late, RefusedCall, RefusedKind,
 };
-pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptivePermit, Outcome};
+pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveOutcome, AdaptivePermit};
 pub use breaker::Breaker;
 pub use budget::RetryBudget;
-pub use bulkhead::{Bulkhead, Permit};
+pub use bulkhead::{Bulkhead, BulkheadPermit};
 pub use call::CallError;
 pub use hedge::{Hedge, HedgeBuilder, HedgeError, HedgeStats};
+pub use policy::Policy;
 pub use rate_limit::{KeyedRateLimiter, Quota, RateLimitError, RateLimiter};
 pub use retry::Retry;
 pub use semaphore::AcquireError;

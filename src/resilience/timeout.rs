@@ -1,13 +1,13 @@
 //! A bound on the time of a call that can be told to stop.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::spares::Spares;
 use crate::cancel::{CancelKind, CancelToken, Cancelled};
-use crate::clock::{Clock, Instant, TimerLease};
-use crate::contain::drop_contained;
-use crate::sync::{Arc, Mutex};
+use crate::clock::{Clock, TimerLease};
+use crate::observe;
+use crate::sync::Arc;
 use crate::threads::ThreadError;
 
 /// Bounds the time of a call: the operation is given a child of the caller's token that has the
@@ -139,16 +139,20 @@ impl Timeout {
     fn child_of(&self, token: &CancelToken) -> CancelToken {
         match &self.spares {
             None => token.child_timeout(self.limit),
-            Some(spares) => spares.child_of(token, self.limit),
+            Some(spares) => match token.clock().deadline_after(self.limit) {
+                Some(earliest) => spares.child_of(token, earliest),
+                None => token.child(),
+            },
         }
     }
 
     fn error<E>(&self, end: EndedBy, error: Option<E>) -> TimeoutError<E> {
         match end {
-            EndedBy::Limit => TimeoutError::TimedOut {
-                limit: self.limit,
-                error,
-            },
+            EndedBy::Limit => {
+                observe::timed_out();
+                let limit = self.limit;
+                TimeoutError::TimedOut { limit, error }
+            }
             EndedBy::Caller(cancelled) => TimeoutError::Cancelled { cancelled, error },
         }
     }
@@ -179,65 +183,6 @@ pub(super) fn ended_by(token: &CancelToken, child: &CancelToken) -> Option<Ended
     }
 }
 
-/// How many threads find a spare of their own.
-const SLOTS: usize = 8;
-
-/// Tokens that nobody has kept anything of, for the next call.
-struct Spares {
-    slack: Duration,
-    slots: [Mutex<Option<CancelToken>>; SLOTS],
-}
-
-thread_local! {
-    /// Spreads threads over the slots.
-    static SLOT: usize = {
-        // Relaxed: any spread will do.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS
-    };
-}
-
-impl Spares {
-    fn new(slack: Duration) -> Self {
-        let slots = std::array::from_fn(|_| Mutex::new(None));
-        Self { slack, slots }
-    }
-
-    fn slot(&self) -> &Mutex<Option<CancelToken>> {
-        &self.slots[SLOT.with(|slot| *slot)]
-    }
-
-    fn child_of(&self, token: &CancelToken, limit: Duration) -> CancelToken {
-        let now = token.clock().now();
-        let Some(earliest) = now.checked_add(limit) else {
-            return token.child();
-        };
-        let latest = earliest.checked_add(self.slack).unwrap_or(earliest);
-        let spare = self.slot().lock().take();
-        match spare {
-            Some(spare) if fits(&spare, token, earliest, latest) => spare,
-            _ => token.child_deadline(latest),
-        }
-    }
-
-    fn give_back(&self, child: CancelToken) {
-        if child.is_untouched() {
-            let before = self.slot().lock().replace(child);
-            drop_contained(before);
-        }
-    }
-}
-
-/// Whether `spare` is as good as a new child of `token` with a deadline in the given time.
-fn fits(spare: &CancelToken, token: &CancelToken, earliest: Instant, latest: Instant) -> bool {
-    let in_time = match (spare.deadline(), token.deadline()) {
-        (Some(at), Some(inherited)) if inherited < earliest => at == inherited,
-        (Some(at), _) => earliest <= at && at <= latest,
-        (None, _) => false,
-    };
-    in_time && spare.is_child_of(token) && spare.is_untouched()
-}
-
 // A panic never leaves one half changed: no code of the user runs under a lock of ours.
 impl std::panic::UnwindSafe for Timeout {}
 impl std::panic::RefUnwindSafe for Timeout {}
@@ -246,7 +191,7 @@ impl fmt::Debug for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeout")
             .field("limit", &self.limit)
-            .field("slack", &self.spares.as_ref().map(|spares| spares.slack))
+            .field("slack", &self.spares.as_ref().map(|spares| spares.slack()))
             .finish_non_exhaustive()
     }
 }

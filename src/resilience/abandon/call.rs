@@ -104,7 +104,11 @@ impl<T, E, F, L> Call<T, E, F, L> {
                 shared.list(number, handle);
                 match self.abandon(late) {
                     Wait::Ended(end) => (end, shared.unlist(number)),
-                    left => return left,
+                    Wait::Abandoned => {
+                        shared.count_abandoned();
+                        return Wait::Abandoned;
+                    }
+                    unrun => return unrun,
                 }
             }
         };

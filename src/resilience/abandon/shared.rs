@@ -10,6 +10,7 @@ use super::{Late, RefusedKind};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
 use crate::contain::drop_contained;
+use crate::observe::{self, AbandonedThread};
 use crate::pool::wait_until;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Handle, Record, Spec, ThreadError, WaitInfo, current_record};
@@ -41,7 +42,7 @@ struct Helper {
     site: &'static Location<'static>,
     record: Option<Arc<Record>>,
     /// Since when, with the handle of the thread.
-    abandoned: Option<(Instant, Handle)>,
+    abandoned: Option<(Instant, Handle, AbandonedThread)>,
 }
 impl Shared {
     pub(super) fn new(
@@ -127,8 +128,13 @@ impl Shared {
     pub(super) fn list(&self, number: u64, handle: Handle) {
         let now = self.clock.now();
         if let Some(helper) = self.state.lock().helpers.get_mut(&number) {
-            helper.abandoned = Some((now, handle));
+            helper.abandoned = Some((now, handle, AbandonedThread::begin(&self.name)));
         }
+    }
+
+    pub(super) fn count_abandoned(&self) {
+        observe::timed_out();
+        observe::abandoned_call(&self.name);
     }
 
     pub(super) fn unlist(&self, number: u64) -> Handle {
@@ -143,7 +149,7 @@ impl Shared {
         let mut state = self.state.lock();
         let helper = state.helpers.remove(&number);
         let (record, abandoned) = helper.map_or((None, None), |h| (h.record, h.abandoned));
-        state.ended.extend(abandoned.map(|(_, handle)| handle));
+        state.ended.extend(abandoned.map(|(_, handle, _)| handle));
         self.ended.notify_all();
         drop(state);
         drop(record);
@@ -153,7 +159,7 @@ impl Shared {
         let now = self.clock.now();
         let state = self.state.lock();
         let describe = |helper: &Helper| {
-            let (since, _) = helper.abandoned.as_ref()?;
+            let (since, ..) = helper.abandoned.as_ref()?;
             Some(AbandonedCall {
                 name: self.name.to_string(),
                 called_at: helper.site,
@@ -205,7 +211,7 @@ impl State {
     /// Whether abandoned threads run, beside the calling one.
     fn others_run(&self) -> bool {
         let mut abandoned = self.helpers.values().filter_map(|h| h.abandoned.as_ref());
-        abandoned.any(|(_, handle)| !handle.is_current())
+        abandoned.any(|(_, handle, _)| !handle.is_current())
     }
 }
 

@@ -7,10 +7,11 @@ use super::super::setting::InvalidSetting;
 use super::handle::Breaker;
 use super::machine::{Machine, Rules};
 use super::shared::{Listener, Shared, cell};
-use super::state::Transition;
+use super::state::{State, Transition};
 use super::window::Window;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::observe::BreakerFacts;
 use crate::sync::Arc;
 
 const CALLS: usize = 100;
@@ -52,7 +53,7 @@ const PROBE_WAIT: Duration = Duration::from_secs(30);
 /// ```
 #[must_use = "a builder does nothing until the breaker is built"]
 pub struct BreakerBuilder {
-    name: Arc<str>,
+    name: Option<Arc<str>>,
     consecutive: Option<u32>,
     failure_rate: Option<f64>,
     slow: Option<(Duration, f64)>,
@@ -77,7 +78,7 @@ impl BreakerBuilder {
     /// The last 100 calls, 20 of them at least; open for 10 seconds, then one probe.
     pub fn new() -> Self {
         Self {
-            name: "breaker".into(),
+            name: None,
             consecutive: None,
             failure_rate: None,
             slow: None,
@@ -93,9 +94,10 @@ impl BreakerBuilder {
         }
     }
 
-    /// What it is called in reports.
+    /// What it is called in reports, and in metrics; without a name, it is "breaker" in reports and in
+    /// no metrics.
     pub fn name(mut self, name: &str) -> Self {
-        self.name = name.into();
+        self.name = Some(name.into());
         self
     }
 
@@ -216,7 +218,10 @@ impl BreakerBuilder {
             None => self.open.delays(),
         };
         let machine = Machine::new(rules, self.window(), delays.next_delay(), self.clock.now());
-        let mut shared = Shared::new(cell(machine, delays), self.clock, self.name);
+        let facts = BreakerFacts::new(self.name.as_ref(), &State::ALL.map(State::label));
+        let name = self.name.unwrap_or_else(|| "breaker".into());
+        let mut shared = Shared::new(cell(machine, delays), self.clock, name);
+        shared.facts = facts;
         shared.slow_after = self.slow.map(|(from, _)| from);
         shared.timed = matches!(self.span, Span::Time(_));
         shared.listeners = self.listeners;

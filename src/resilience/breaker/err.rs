@@ -1,4 +1,4 @@
-//! What a caller gets instead of a result.
+//! What a caller gets instead of a permit.
 
 use std::fmt;
 
@@ -29,6 +29,11 @@ impl Rejected {
         self.state
     }
 
+    /// Whether the breaker may let a call through later, with nobody's hand in it.
+    pub(in super::super) fn may_end(&self) -> bool {
+        self.state == State::HalfOpen || self.open_until().is_some()
+    }
+
     /// When the open time is over, by the breaker's clock: no call goes through before, unless
     /// somebody changes the state by hand. `None` if it is not open, or for ever.
     #[must_use]
@@ -44,56 +49,3 @@ impl fmt::Display for Rejected {
 }
 
 impl std::error::Error for Rejected {}
-
-/// A call that a breaker rejected, or that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallError<E> {
-    /// It was not made.
-    Rejected(Rejected),
-    /// It was made, and this is its error.
-    Failed(E),
-}
-
-impl<E> CallError<E> {
-    /// Whether the call was not made.
-    #[must_use]
-    pub fn is_rejected(&self) -> bool {
-        matches!(self, Self::Rejected(_))
-    }
-
-    /// The error of the call, if it was made.
-    #[must_use]
-    pub fn failed(&self) -> Option<&E> {
-        match self {
-            Self::Failed(error) => Some(error),
-            Self::Rejected(_) => None,
-        }
-    }
-
-    /// The error of the call, if it was made.
-    #[must_use]
-    pub fn into_failed(self) -> Option<E> {
-        match self {
-            Self::Failed(error) => Some(error),
-            Self::Rejected(_) => None,
-        }
-    }
-}
-
-impl<E> From<Rejected> for CallError<E> {
-    fn from(rejected: Rejected) -> Self {
-        Self::Rejected(rejected)
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for CallError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rejected(rejected) => rejected.fmt(f),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-// The source is in the text already, and `anyhow::Error` is none.
-impl<E: fmt::Debug + fmt::Display> std::error::Error for CallError<E> {}

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::super::call::CallError;
 use super::builder::BreakerBuilder;
-use super::err::{CallError, Rejected};
+use super::err::Rejected;
 use super::permit::{Outcome, Pass, Permit};
 use super::shared::Shared;
 use super::state::{Snapshot, State};
@@ -28,7 +29,8 @@ use crate::sync::Arc;
 ///
 /// ```
 /// use std::time::Duration;
-/// use cleanbreak::resilience::breaker::{CallError, State};
+/// use cleanbreak::resilience::CallError;
+/// use cleanbreak::resilience::breaker::State;
 /// use cleanbreak::{Breaker, CancelToken, Clock};
 ///
 /// let clock = Clock::manual();
@@ -47,7 +49,7 @@ use crate::sync::Arc;
 /// }
 /// assert_eq!(stock.state(), State::Open); // two of four: the threshold is reached
 /// let rejected = stock.call(&token, |_| Ok::<_, &str>(7)).unwrap_err();
-/// assert!(rejected.is_rejected()); // and nothing was called
+/// assert!(rejected.is_refused()); // and nothing was called
 /// assert_eq!(stock.remaining_open(), Some(Duration::from_secs(30)));
 ///
 /// clock.advance(Duration::from_secs(30));
@@ -76,13 +78,13 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`CallError::Rejected`] if it was not called; [`CallError::Failed`] with its error.
+    /// [`CallError::Refused`] if it was not called, with the reason of [`acquire`](Self::acquire); [`CallError::Failed`] with its error.
     #[inline]
     pub fn call<T, E>(
         &self,
         token: &CancelToken,
         op: impl FnOnce(&CancelToken) -> Result<T, E>,
-    ) -> Result<T, CallError<E>> {
+    ) -> Result<T, CallError<Rejected, E>> {
         let classify = |result: &Result<T, E>| match result {
             Ok(_) => Outcome::Success,
             Err(_) => Outcome::Failure,
@@ -117,7 +119,7 @@ impl Breaker {
     /// };
     /// let token = CancelToken::new();
     /// for harmless in [Ok(200), Err("not found"), Err("bad request")] {
-    ///     assert!(!breaker.call_with(&token, classify, |_| harmless).is_err_and(|e| e.is_rejected()));
+    ///     assert!(!breaker.call_with(&token, classify, |_| harmless).is_err_and(|e| e.is_refused()));
     /// }
     /// let child = token.child();
     /// let stopped = breaker.call_with(&child, classify, |token| {
@@ -135,7 +137,7 @@ impl Breaker {
         token: &CancelToken,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
         op: impl FnOnce(&CancelToken) -> Result<T, E>,
-    ) -> Result<T, CallError<E>> {
+    ) -> Result<T, CallError<Rejected, E>> {
         let pass = Pass::new(&self.shared)?;
         let result = op(token);
         let mut outcome = classify(&result);
@@ -154,6 +156,18 @@ impl Breaker {
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Rejected> {
         Permit::new(&self.shared)
+    }
+
+    /// Whether a call would be let through now. It takes no probe's place.
+    #[inline]
+    pub(in super::super) fn look(&self) -> Result<(), Rejected> {
+        self.shared.look()
+    }
+
+    /// A permit for the time of one function.
+    #[inline]
+    pub(in super::super) fn pass(&self) -> Result<Pass<'_>, Rejected> {
+        Pass::new(&self.shared)
     }
 
     /// The state, as the last call, report or hand left it: open until a call comes after the open

@@ -133,6 +133,18 @@ impl Machine {
         Admission::Granted(self.generation)
     }
 
+    /// Why a call would be refused, if nothing were changed for it.
+    pub(super) fn would_refuse(&self, now: Instant) -> Option<(State, Option<Instant>)> {
+        let due = self.until.is_some_and(|until| until <= now);
+        let refused = match self.state {
+            State::Closed | State::Disabled | State::MetricsOnly => false,
+            State::HalfOpen => !due && self.probes.admitted() >= self.rules.probes,
+            State::Open => !due,
+            State::ForcedOpen => true,
+        };
+        refused.then(|| (self.state, self.open_until()))
+    }
+
     /// Does what has come due. A hung probe is a failed one, at the time when it was due; OPEN ends
     /// when somebody comes to probe.
     fn catch_up(&mut self, now: Instant) {

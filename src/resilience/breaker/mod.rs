@@ -58,7 +58,8 @@ mod state;
 mod window;
 
 pub use builder::BreakerBuilder;
-pub use err::{CallError, Rejected};
+pub use err::Rejected;
 pub use handle::Breaker;
+pub(super) use permit::Pass;
 pub use permit::{Outcome, Permit};
 pub use state::{Counts, Reason, Snapshot, State, Transition};

@@ -96,7 +96,7 @@ impl Ticket {
 }
 
 /// A permit for the time of one function: it costs nothing to have reported it.
-pub(super) struct Pass<'a> {
+pub(in super::super) struct Pass<'a> {
     shared: &'a Shared,
     ticket: Ticket,
 }
@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
     }
 
     #[inline]
-    pub(super) fn report(self, outcome: Outcome) {
+    pub(in super::super) fn report(self, outcome: Outcome) {
         let Self { shared, ticket } = self;
         std::mem::forget(self);
         ticket.report(shared, outcome);

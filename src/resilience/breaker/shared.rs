@@ -11,6 +11,7 @@ use super::window::Sample;
 use crate::backoff::Delays;
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::contain::{contain, drop_contained};
+use crate::observe::{self, BreakerFacts};
 use crate::sync::{Arc, AtomicU64, Ordering, Weak};
 
 pub(super) type Listener = Box<dyn Fn(&Transition) + Send + Sync>;
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     /// The window goes by time.
     pub(super) timed: bool,
     pub(super) listeners: Vec<Listener>,
+    pub(super) facts: BreakerFacts,
     bell: Arc<Bell>,
     rejections: Rejections,
 }
@@ -77,6 +79,7 @@ impl Shared {
             slow_after: None,
             timed: false,
             listeners: Vec::new(),
+            facts: BreakerFacts::new(None, &[]),
             bell: Arc::new(Bell(AtomicU64::new(0))),
             rejections: Rejections(AtomicU64::new(0)),
         }
@@ -96,9 +99,41 @@ impl Shared {
         }
     }
 
-    /// Reads no clock, as a rule: the bell says when it is time to look.
+    /// Whether a call would go through now, without letting it. What is refused is counted.
+    #[inline]
+    pub(super) fn look(&self) -> Result<(), Rejected> {
+        match self.cell.look() {
+            Look::Granted(_) => Ok(()),
+            Look::Open { until, armed } => self.time_after(until, armed).map(drop),
+            Look::ForcedOpen => {
+                self.count_rejection();
+                Err(Rejected::new(State::ForcedOpen, None))
+            }
+            Look::HalfOpen => self.look_for_a_place(),
+        }
+    }
+
+    #[cold]
+    fn look_for_a_place(&self) -> Result<(), Rejected> {
+        let now = self.clock.now();
+        match self.cell.with(|machine, _| machine.would_refuse(now)) {
+            None => Ok(()),
+            Some((state, until)) => {
+                self.count_rejection();
+                Err(Rejected::new(state, until))
+            }
+        }
+    }
+
     #[inline]
     fn admit_open(&self, until: u64, armed: bool) -> Result<u32, Rejected> {
+        self.ask(self.time_after(until, armed)?)
+    }
+
+    /// What time it is, if the opening is over. Reads no clock, as a rule: the bell says when it is
+    /// time to look.
+    #[inline]
+    fn time_after(&self, until: u64, armed: bool) -> Result<Instant, Rejected> {
         let quiet = armed && self.bell.0.load(Ordering::Relaxed) < until;
         if quiet && !self.count_rejection().is_multiple_of(LOOK_EVERY) {
             return Err(Rejected::until_nanos(State::Open, until));
@@ -108,10 +143,10 @@ impl Shared {
 
     #[cold]
     #[inline(never)]
-    fn look_closer(&self, until: u64, counted: bool) -> Result<u32, Rejected> {
+    fn look_closer(&self, until: u64, counted: bool) -> Result<Instant, Rejected> {
         let now = self.clock.now();
         if now.as_nanos() >= until {
-            return self.ask(now);
+            return Ok(now);
         }
         if !counted {
             self.count_rejection();
@@ -138,6 +173,7 @@ impl Shared {
     /// Relaxed: nothing is decided by it but when to read the clock.
     #[inline]
     fn count_rejection(&self) -> u64 {
+        self.facts.rejected();
         self.rejections.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -274,10 +310,18 @@ impl Shared {
             return;
         }
         while let Some(transition) = self.next_untold() {
+            self.report_transition(&transition);
             for listener in &self.listeners {
                 contain(|| listener(&transition));
             }
         }
+    }
+
+    fn report_transition(&self, transition: &Transition) {
+        let (from, to) = (transition.from.label(), transition.to.label());
+        let reason = transition.reason.label();
+        self.facts.changed(from, to, reason);
+        observe::breaker_event(&self.name, from, to, reason);
     }
 
     /// In one step with putting the telling down, so that nothing is left in between.

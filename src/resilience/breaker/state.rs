@@ -23,6 +23,30 @@ pub enum State {
     MetricsOnly,
 }
 
+impl State {
+    /// The first is that of a new breaker.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Closed,
+        Self::Open,
+        Self::HalfOpen,
+        Self::ForcedOpen,
+        Self::Disabled,
+        Self::MetricsOnly,
+    ];
+
+    /// As a label of a metric says it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+            Self::ForcedOpen => "forced_open",
+            Self::Disabled => "disabled",
+            Self::MetricsOnly => "metrics_only",
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,6 +80,22 @@ pub enum Reason {
     ProbesSucceeded,
     /// Somebody asked for it.
     ByHand,
+}
+
+impl Reason {
+    /// As a label of a metric says it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::FailureRate => "failure_rate",
+            Self::SlowCallRate => "slow_call_rate",
+            Self::OpenTimeOver => "open_time_over",
+            Self::ProbesFailed => "probes_failed",
+            Self::ProbesHung => "probes_hung",
+            Self::ProbesSucceeded => "probes_succeeded",
+            Self::ByHand => "by_hand",
+        }
+    }
 }
 
 impl fmt::Display for Reason {

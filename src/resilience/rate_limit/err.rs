@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cancel::Cancelled;
+use crate::observe;
+use crate::sync::Arc;
 
 /// Why a rate limiter did not let a call through.
 #[derive(Clone, Debug)]
@@ -40,6 +42,14 @@ pub enum RateLimitError {
 }
 
 impl RateLimitError {
+    /// Counts a refusal; a cancellation is none.
+    #[cold]
+    pub(super) fn tell(&self, limiter: Option<&Arc<str>>) {
+        if !self.is_cancelled() {
+            observe::rate_limited(limiter);
+        }
+    }
+
     /// When it would be let through, if nothing else came before, and the quota is the reason.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -67,6 +67,7 @@ const FEW: usize = 64;
 /// assert_eq!(answer.unwrap(), 7);
 /// ```
 pub struct KeyedRateLimiter<K> {
+    name: Option<Arc<str>>,
     inner: Arc<Keyed<K>>,
 }
 
@@ -104,7 +105,14 @@ impl<K> KeyedRateLimiter<K> {
             next_sweep: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| shard()).collect(),
         });
-        Self { inner }
+        Self { name: None, inner }
+    }
+
+    /// What this handle and its clones are called in metrics; without a name they are in none.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// A limiter on the system's clock, for up to 65,536 keys at a time.
@@ -122,7 +130,11 @@ impl<K> KeyedRateLimiter<K> {
     /// The same quota and clock, for up to `keys` keys at a time, as a new limiter.
     #[must_use]
     pub fn with_max_keys(self, keys: usize) -> Self {
-        Self::build(self.inner.quota, self.inner.clock.clone(), keys)
+        let limiter = Self::build(self.inner.quota, self.inner.clock.clone(), keys);
+        Self {
+            name: self.name,
+            ..limiter
+        }
     }
 
     /// What it allows each key.
@@ -166,8 +178,9 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         let quota = &self.inner.quota;
         check_cost(quota, cost)?;
         let now = self.inner.clock.now();
-        self.inner
-            .with_bucket(key, now, |bucket| take(quota, bucket, now, cost))
+        let take = |bucket: &mut Bucket| take(quota, bucket, now, cost);
+        let taken = self.inner.with_bucket(key, now, take);
+        taken.inspect_err(|error| error.tell(self.name.as_ref()))
     }
 
     /// Waits until one call of `key` is let through, as [`RateLimiter::acquire`](super::RateLimiter::acquire) does.
@@ -241,10 +254,12 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         let patience = patience(token, timeout);
         let now = clock.now();
         let reserve = |bucket: &mut Bucket| reserve(quota, bucket, now, cost, patience);
-        let Some(reservation) = self.inner.with_bucket(key, now, reserve)? else {
+        let reserved = self.inner.with_bucket(key, now, reserve);
+        let reservation = reserved.inspect_err(|error| error.tell(self.name.as_ref()))?;
+        let Some(at) = reservation.at else {
             return Ok(());
         };
-        await_time(clock, token, reservation.at).inspect_err(|_| {
+        await_time(clock, token, at).inspect_err(|_| {
             let mut shard = self.inner.shard(key).lock();
             if let Some(bucket) = shard.buckets.get_mut(key) {
                 give_back(quota, bucket, &reservation);
@@ -412,8 +427,8 @@ impl<K: Hash + Eq> Shard<K> {
 
 impl<K> Clone for KeyedRateLimiter<K> {
     fn clone(&self) -> Self {
-        let inner = self.inner.clone();
-        Self { inner }
+        let (name, inner) = (self.name.clone(), self.inner.clone());
+        Self { name, inner }
     }
 }
 

@@ -58,6 +58,7 @@ pub use keyed::KeyedRateLimiter;
 /// ```
 #[derive(Clone)]
 pub struct RateLimiter {
+    name: Option<Arc<str>>,
     inner: Arc<Single>,
 }
 
@@ -67,9 +68,10 @@ struct Single {
     bucket: Mutex<Bucket>,
 }
 
-/// A place in the future, for who waits.
-struct Reservation {
-    at: Instant,
+/// What was taken, for now or for a time to come.
+pub(super) struct Reservation {
+    /// `None` if it is for now.
+    at: Option<Instant>,
     /// The bucket as the reservation left it: it is the last one while that has not changed.
     left: Bucket,
     cost: u32,
@@ -95,7 +97,7 @@ fn reserve(
     now: Instant,
     cost: u32,
     patience: Option<Duration>,
-) -> Result<Option<Reservation>, RateLimitError> {
+) -> Result<Reservation, RateLimitError> {
     let (left, wait) = quota.ask(*bucket, now, cost);
     let wait = Duration::from_nanos(wait);
     let at = now.checked_add(wait);
@@ -104,7 +106,8 @@ fn reserve(
         return Err(RateLimitError::Deadline { retry_after: wait });
     };
     *bucket = left;
-    Ok((!wait.is_zero()).then_some(Reservation { at, left, cost }))
+    let at = (!wait.is_zero()).then_some(at);
+    Ok(Reservation { at, left, cost })
 }
 
 /// Gives the cells back if nobody has reserved after them: the times of those who have are fixed,
@@ -112,6 +115,13 @@ fn reserve(
 fn give_back(quota: &Quota, bucket: &mut Bucket, reservation: &Reservation) {
     if *bucket == reservation.left {
         *bucket = quota.give_back(*bucket, reservation.cost);
+    }
+}
+
+impl Reservation {
+    /// Whether its time had to be waited for.
+    pub(super) fn was_waited_for(&self) -> bool {
+        self.at.is_some()
     }
 }
 
@@ -155,7 +165,14 @@ impl RateLimiter {
             clock: clock.clone(),
             bucket: Mutex::new(0),
         });
-        Self { inner }
+        Self { name: None, inner }
+    }
+
+    /// What this handle and its clones are called in metrics; without a name they are in none.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Lets one call through now, or refuses it.
@@ -179,7 +196,8 @@ impl RateLimiter {
         check_cost(quota, cost)?;
         // Read before the lock, so it may be of a moment ago: that only makes it stricter.
         let now = clock.now();
-        take(quota, &mut self.inner.bucket.lock(), now, cost)
+        let taken = take(quota, &mut self.inner.bucket.lock(), now, cost);
+        taken.inspect_err(|error| error.tell(self.name.as_ref()))
     }
 
     /// Waits until one call is let through. Those who wait are let through in the order in which
@@ -227,21 +245,59 @@ impl RateLimiter {
         cost: u32,
         timeout: Option<Duration>,
     ) -> Result<(), RateLimitError> {
+        check_cost(&self.inner.quota, cost)?;
+        token.check()?;
+        let patience = patience(token, timeout);
+        let now = self.inner.clock.now();
+        self.take(token, now, cost, patience).map(drop)
+    }
+
+    /// Takes what is there, or comes, within `patience`; and waits for it.
+    #[track_caller]
+    fn take(
+        &self,
+        token: &CancelToken,
+        now: Instant,
+        cost: u32,
+        patience: Option<Duration>,
+    ) -> Result<Reservation, RateLimitError> {
         let Single {
             quota,
             clock,
             bucket,
         } = &*self.inner;
-        check_cost(quota, cost)?;
-        token.check()?;
-        let patience = patience(token, timeout);
-        let now = clock.now();
-        let reserved = reserve(quota, &mut bucket.lock(), now, cost, patience)?;
-        let Some(reservation) = reserved else {
-            return Ok(());
+        let reserved = reserve(quota, &mut bucket.lock(), now, cost, patience);
+        let reserved = reserved.inspect_err(|error| error.tell(self.name.as_ref()))?;
+        if let Some(at) = reserved.at {
+            await_time(clock, token, at).inspect_err(|_| self.put_back(&reserved))?;
+        }
+        Ok(reserved)
+    }
+
+    /// As [`acquire`](Self::acquire) within `patience`, for who may give it back; `now` is of the
+    /// token's clock, which is read no second time if it is the limiter's too.
+    #[track_caller]
+    pub(super) fn reserve(
+        &self,
+        token: &CancelToken,
+        now: Instant,
+        patience: Option<Duration>,
+    ) -> Result<Reservation, RateLimitError> {
+        let clock = &self.inner.clock;
+        let now = match token.clock().is(clock) {
+            true => now,
+            false => clock.now(),
         };
-        await_time(clock, token, reservation.at)
-            .inspect_err(|_| give_back(quota, &mut bucket.lock(), &reservation))
+        self.take(token, now, 1, patience)
+    }
+
+    /// Gives back what was not used, unless somebody has taken something after it.
+    pub(super) fn put_back(&self, reservation: &Reservation) {
+        give_back(
+            &self.inner.quota,
+            &mut self.inner.bucket.lock(),
+            reservation,
+        );
     }
 
     /// Runs `operation` when it is let through.

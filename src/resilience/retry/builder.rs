@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::budget::RetryBudget;
 use super::super::setting::InvalidSetting;
+use super::super::spares::Spares;
 use super::handle::Retry;
 use super::rules::{AttemptEvent, Rules, Timeouts};
 use crate::backoff::Backoff;
@@ -36,7 +37,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// ```
 #[must_use = "a builder does nothing until the retry is built"]
 pub struct RetryBuilder<E = anyhow::Error> {
-    rules: Rules<E>,
+    pub(in super::super) rules: Rules<E>,
 }
 
 impl<E> RetryBuilder<E> {
@@ -44,17 +45,25 @@ impl<E> RetryBuilder<E> {
     pub fn new() -> Self {
         Self {
             rules: Rules {
+                name: None,
                 attempts: ATTEMPTS,
                 within: None,
                 backoff: Backoff::exponential(FIRST_DELAY),
                 seed: None,
                 timeouts: Timeouts::Unbounded,
+                spares: None,
                 budget: None,
                 retry_if: None,
                 retry_after: None,
                 listeners: Vec::new(),
             },
         }
+    }
+
+    /// What it is called in metrics; without a name it is in none.
+    pub fn name(mut self, name: &str) -> Self {
+        self.rules.name = Some(name.into());
+        self
     }
 
     /// How many attempts there may be, the first one included; 3 by default. [`u32::MAX`] is as good
@@ -106,6 +115,13 @@ impl<E> RetryBuilder<E> {
         self
     }
 
+    /// Lets an attempt with a deadline take up to `slack` longer, so that a token with its timer can
+    /// serve several calls, as [`Timeout::with_slack`](crate::Timeout::with_slack) does.
+    pub fn slack(mut self, slack: Duration) -> Self {
+        self.rules.spares = Some(Spares::new(slack));
+        self
+    }
+
     /// Which errors are worth another attempt; all, by default. It is not asked about an attempt
     /// that ran into its own deadline.
     pub fn retry_if(mut self, is_retryable: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
@@ -145,6 +161,10 @@ impl<E> RetryBuilder<E> {
     ///
     /// [`InvalidSetting`], if there is no attempt, or no time for any.
     pub fn build(self) -> Result<Retry<E>, InvalidSetting> {
+        self.into_rules().map(Retry::new)
+    }
+
+    pub(in super::super) fn into_rules(self) -> Result<Rules<E>, InvalidSetting> {
         let rules = self.rules;
         let check = InvalidSetting::unless;
         check(rules.attempts > 0, "there must be at least one attempt")?;
@@ -158,7 +178,7 @@ impl<E> RetryBuilder<E> {
             Timeouts::Unbounded | Timeouts::Custom(_) => false,
         };
         check(!zero, "each attempt must be given time")?;
-        Ok(Retry::new(rules))
+        Ok(rules)
     }
 }
 

@@ -23,6 +23,19 @@ pub enum GaveUp {
     Cancelled(Cancelled),
 }
 
+impl GaveUp {
+    /// As a label of a metric says it.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::NotRetryable => "not_retryable",
+            Self::Budget => "budget",
+            Self::Time => "time",
+            Self::Cancelled(_) => "cancelled",
+        }
+    }
+}
+
 impl fmt::Display for GaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -18,7 +18,8 @@ use crate::sync::Arc;
 ///
 /// A call that succeeds at once costs one look at the clock; and with a deadline for the attempt, or
 /// [`within`](RetryBuilder::within), a [child token](CancelToken::child_deadline), whose timer may be
-/// the only one of its clock: [`keep_timer`](crate::Clock::keep_timer) avoids the start of a thread.
+/// the only one of its clock: [`keep_timer`](crate::Clock::keep_timer) avoids the start of a thread. With
+/// [`slack`](RetryBuilder::slack) that token serves several calls, and a success allocates nothing.
 ///
 /// # Examples
 ///
@@ -88,10 +89,11 @@ impl<E> Retry<E> {
     ) -> Result<T, RetryError<E>> {
         let mut run = Run::new(&self.rules, token);
         loop {
-            let attempt = run.attempt()?;
+            let (now, _) = run.begin()?;
+            let attempt = run.attempt(now);
             match op(attempt.get()) {
                 Ok(value) => {
-                    run.succeeded();
+                    run.succeeded(attempt);
                     return Ok(value);
                 }
                 Err(error) => {

@@ -32,4 +32,6 @@ mod run;
 pub use builder::RetryBuilder;
 pub use err::{Attempt, GaveUp, RetryError};
 pub use handle::Retry;
+pub(super) use rules::Rules;
 pub use rules::{AttemptEvent, Next};
+pub(super) use run::Run;

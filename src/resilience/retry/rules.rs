@@ -3,24 +3,28 @@
 use std::time::Duration;
 
 use super::super::budget::RetryBudget;
+use super::super::spares::Spares;
 use super::err::GaveUp;
 use crate::backoff::{Backoff, Delays};
 use crate::clock::Instant;
 use crate::contain::contain;
+use crate::sync::Arc;
 
 pub(super) type Listener<E> = Box<dyn Fn(&AttemptEvent<'_, E>) + Send + Sync>;
 pub(super) type Predicate<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
 pub(super) type RetryAfter<E> = Box<dyn Fn(&E) -> Option<Duration> + Send + Sync>;
 
-pub(super) struct Rules<E> {
-    pub(super) attempts: u32,
-    pub(super) within: Option<Duration>,
+pub(in super::super) struct Rules<E> {
+    pub(in super::super) name: Option<Arc<str>>,
+    pub(in super::super) attempts: u32,
+    pub(in super::super) within: Option<Duration>,
     pub(super) backoff: Backoff,
     pub(super) seed: Option<u64>,
     pub(super) timeouts: Timeouts,
+    pub(in super::super) spares: Option<Spares>,
     pub(super) budget: Option<RetryBudget>,
-    pub(super) retry_if: Option<Predicate<E>>,
-    pub(super) retry_after: Option<RetryAfter<E>>,
+    pub(in super::super) retry_if: Option<Predicate<E>>,
+    pub(in super::super) retry_after: Option<RetryAfter<E>>,
     pub(super) listeners: Vec<Listener<E>>,
 }
 

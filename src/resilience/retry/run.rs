@@ -7,11 +7,12 @@ use super::rules::{AttemptEvent, Next, Rules};
 use crate::backoff::Delays;
 use crate::cancel::{CancelKind, CancelToken, Cancelled};
 use crate::clock::Instant;
+use crate::observe;
 
 /// How many attempts an error remembers.
 const KEPT: usize = 64;
 
-pub(super) struct Run<'a, E> {
+pub(in super::super) struct Run<'a, E> {
     rules: &'a Rules<E>,
     token: &'a CancelToken,
     began: Instant,
@@ -27,13 +28,13 @@ pub(super) struct Run<'a, E> {
 }
 
 /// The token of one attempt: the caller's, or a child with a deadline.
-pub(super) enum AttemptToken<'a> {
+pub(in super::super) enum AttemptToken<'a> {
     Callers(&'a CancelToken),
     Child(CancelToken),
 }
 
 impl AttemptToken<'_> {
-    pub(super) fn get(&self) -> &CancelToken {
+    pub(in super::super) fn get(&self) -> &CancelToken {
         match self {
             Self::Callers(token) => token,
             Self::Child(token) => token,
@@ -50,7 +51,7 @@ struct Failure {
 }
 
 impl<'a, E> Run<'a, E> {
-    pub(super) fn new(rules: &'a Rules<E>, token: &'a CancelToken) -> Self {
+    pub(in super::super) fn new(rules: &'a Rules<E>, token: &'a CancelToken) -> Self {
         let now = token.clock().now();
         Self {
             rules,
@@ -65,8 +66,10 @@ impl<'a, E> Run<'a, E> {
         }
     }
 
-    /// The token of the next attempt.
-    pub(super) fn attempt(&mut self) -> Result<AttemptToken<'a>, RetryError<E>> {
+    /// Begins the next attempt, unless the caller has been told to stop. Returns when that was, and
+    /// until when all of it may take.
+    #[inline]
+    pub(in super::super) fn begin(&mut self) -> Result<(Instant, Option<Instant>), RetryError<E>> {
         if let Err(cancelled) = self.token.check() {
             return Err(self.give_up(GaveUp::Cancelled(cancelled)));
         }
@@ -76,19 +79,43 @@ impl<'a, E> Run<'a, E> {
             _ => self.started = self.token.clock().now(),
         }
         self.number += 1;
-        let timeout = self.rules.timeouts.of(self.number);
-        self.deadline = timeout.and_then(|timeout| self.started.checked_add(timeout));
-        let earliest = self.deadline.into_iter().chain(self.limit).min();
-        Ok(match earliest {
-            None => AttemptToken::Callers(self.token),
-            Some(deadline) => AttemptToken::Child(self.token.child_deadline(deadline)),
-        })
+        self.deadline = None;
+        Ok((self.started, self.limit))
     }
 
-    pub(super) fn succeeded(&self) {
-        if self.rules.listeners.is_empty() {
-            return;
+    /// The token of the attempt that has begun; its own time runs from `from`.
+    #[inline]
+    pub(in super::super) fn attempt(&mut self, from: Instant) -> AttemptToken<'a> {
+        let timeout = self.rules.timeouts.of(self.number);
+        self.deadline = timeout.and_then(|timeout| from.checked_add(timeout));
+        let (earliest, own) = match (self.deadline, self.limit) {
+            (None, None) => return AttemptToken::Callers(self.token),
+            (Some(own), Some(limit)) if limit < own => (limit, false),
+            (Some(own), _) => (own, true),
+            (None, Some(limit)) => (limit, false),
+        };
+        let child = match &self.rules.spares {
+            None => self.token.child_deadline(earliest),
+            Some(spares) => spares.child_of(self.token, earliest),
+        };
+        // What counts is when its token is told.
+        if own && child.deadline() > self.deadline {
+            self.deadline = child.deadline();
         }
+        AttemptToken::Child(child)
+    }
+
+    #[inline]
+    pub(in super::super) fn succeeded(&self, attempt: AttemptToken<'_>) {
+        if let (Some(spares), AttemptToken::Child(child)) = (&self.rules.spares, attempt) {
+            spares.give_back(child);
+        }
+        if !self.rules.listeners.is_empty() {
+            self.tell_success();
+        }
+    }
+
+    fn tell_success(&self) {
         self.rules.tell(&AttemptEvent {
             number: self.number,
             started: self.started,
@@ -99,15 +126,17 @@ impl<'a, E> Run<'a, E> {
         });
     }
 
-    /// Returns when it is time for another attempt, or with the reason why there is none.
     #[cold]
     #[track_caller]
-    pub(super) fn failed(&mut self, error: E) -> Result<(), RetryError<E>> {
+    pub(in super::super) fn failed(&mut self, error: E) -> Result<(), RetryError<E>> {
         let failure = self.look();
         let decided = self.decide(&error, &failure);
         let took = failure.now.duration_since(self.started);
-        let timed_out = failure.timed_out;
-        self.rules.tell(&AttemptEvent {
+        let (rules, timed_out) = (self.rules, failure.timed_out);
+        if timed_out {
+            observe::timed_out();
+        }
+        rules.tell(&AttemptEvent {
             number: self.number,
             started: self.started,
             took,
@@ -132,7 +161,11 @@ impl<'a, E> Run<'a, E> {
         });
         // No closure: the wait is shown with the line of the user's call.
         let slept = match decided {
-            Ok(delay) => self.sleep(delay),
+            Ok(delay) => {
+                observe::retried(rules.name.as_ref());
+                observe::retry_event(rules.name.as_ref(), self.number, delay);
+                self.sleep(delay)
+            }
             Err(why) => Err(why),
         };
         slept.map_err(|why| self.give_up(why))
@@ -205,6 +238,9 @@ impl<'a, E> Run<'a, E> {
 
     #[cold]
     fn give_up(&mut self, why: GaveUp) -> RetryError<E> {
+        let name = self.rules.name.as_ref();
+        observe::retry_gave_up(name, why.label());
+        observe::give_up_event(name, self.number, why.label());
         RetryError {
             why,
             attempts: self.number,
