@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
+use cleanbreak::backoff::Backoff;
 use cleanbreak::flow::Exit;
 use cleanbreak::{
-    CancelToken, ChildSpec, Clock, Pool, Probe, Shutdown, Supervisor, ThreadCache, scope,
+    Breaker, CancelToken, ChildSpec, Clock, Policy, Pool, Probe, Retry, Shutdown, Supervisor,
+    ThreadCache, scope,
 };
 use parking_lot::Mutex;
 use support::{payload_of, secs, until};
@@ -341,4 +343,54 @@ fn tasks_run_inside_the_span_that_spawned_or_submitted_them_and_threads_keep_non
     for what in ["warm thread again", "pool again"] {
         assert!(seen[what].is_empty(), "{what}");
     }
+}
+
+#[test]
+fn a_breakers_transitions_and_the_attempts_of_a_policy_are_events_in_the_callers_span() {
+    LazyLock::force(&SEEN);
+    let breaker = Breaker::builder().name("traced").consecutive_failures(2);
+    let breaker = breaker.build().unwrap();
+    let retry = Retry::builder()
+        .attempts(2)
+        .backoff(Backoff::constant(secs(0)));
+    let policy = Policy::<&str>::builder().name("traced policy").retry(retry);
+    let policy = policy.breaker(&breaker).build().unwrap();
+    info_span!("order").in_scope(|| {
+        let failed = policy.call(&CancelToken::new(), |_| Err::<(), _>("down"));
+        assert!(failed.is_err());
+    });
+    breaker.reset();
+    let seen = SEEN.lock().clone();
+    let of = |field: &str, value: &str| -> Vec<Seen> {
+        let mine = |seen: &&Seen| seen.fields.get(field).is_some_and(|it| it.contains(value));
+        seen.iter().filter(mine).cloned().collect()
+    };
+    let changes = of("breaker.name", "traced");
+    let told: Vec<_> = changes
+        .iter()
+        .map(|seen| attributes(seen, &["breaker.to", "breaker.reason"]))
+        .collect();
+    assert_eq!(
+        told,
+        [["open", "consecutive_failures"], ["closed", "by_hand"]]
+    );
+    assert_eq!(
+        (changes[0].level, &changes[0].parents[..]),
+        (Level::WARN, &["order"][..])
+    );
+    assert_eq!(
+        (changes[1].level, changes[1].parents.len()),
+        (Level::INFO, 0)
+    );
+    let attempts = of("retry.name", "traced policy");
+    let told: Vec<_> = attempts
+        .iter()
+        .map(|seen| attributes(seen, &["retry.attempt", "retry.reason"]))
+        .collect();
+    assert_eq!(told, [["1"], ["attempts"]]);
+    assert!(
+        attempts
+            .iter()
+            .all(|seen| seen.level == Level::DEBUG && seen.parents == ["order"])
+    );
 }

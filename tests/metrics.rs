@@ -10,8 +10,9 @@ use cleanbreak::backoff::Backoff;
 use cleanbreak::interrupt::{Interrupts, SIGUSR1};
 use cleanbreak::observe::{self, METRICS, MetricType};
 use cleanbreak::{
-    CancelToken, ChildSpec, Clock, GroupBuilder, MissedTicks, Pool, SafeChannel, Shutdown,
-    Supervisor, Ticker,
+    Abandoner, AdaptiveLimit, Breaker, Bulkhead, CancelToken, ChildSpec, Clock, GroupBuilder,
+    Hedge, MissedTicks, Policy, Pool, Quota, RateLimiter, Retry, SafeChannel, Shutdown, Supervisor,
+    Ticker,
 };
 use crossbeam_channel::bounded;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -233,6 +234,165 @@ fn live_threads_and_waits_are_those_of_the_library() {
         })
         .unwrap();
         assert_eq!(waits(), waited + 1.0);
+    });
+}
+
+/// Of a metric of the library with these labels.
+fn labelled(metric: &str, label: &str) -> f64 {
+    value(&format!("cleanbreak_{metric}{{{label}}}"))
+}
+
+#[test]
+fn a_breakers_state_is_one_of_six_series_and_its_transitions_and_rejections_are_counted() {
+    let _alone = alone();
+    let clock = Clock::manual();
+    let breaker = Breaker::builder().name("metered").consecutive_failures(1);
+    let breaker = breaker.open_for(secs(1)).clock(&clock).build().unwrap();
+    let states = || {
+        let all = [
+            "closed",
+            "open",
+            "half_open",
+            "forced_open",
+            "disabled",
+            "metrics_only",
+        ];
+        all.map(|state| {
+            labelled(
+                "breaker_state",
+                &format!(r#"breaker="metered",state="{state}""#),
+            )
+        })
+    };
+    let changes = |to: &str, reason: &str| {
+        let labels = format!(r#"breaker="metered",to="{to}",reason="{reason}""#);
+        labelled("breaker_transitions_total", &labels)
+    };
+    assert_eq!(states(), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    breaker.acquire().unwrap().failure();
+    assert_eq!(states(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+    (0..100).for_each(|_| assert!(breaker.acquire().is_err()));
+    clock.advance(secs(1));
+    breaker.acquire().unwrap().success();
+    assert_eq!(states(), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(
+        labelled("breaker_rejections_total", r#"breaker="metered""#),
+        100.0
+    );
+    assert_eq!(changes("open", "consecutive_failures"), 1.0);
+    assert_eq!(changes("half_open", "open_time_over"), 1.0);
+    assert_eq!(changes("closed", "probes_succeeded"), 1.0);
+    // Without a name it is in none.
+    Breaker::builder().build().unwrap().trip();
+    assert!(!PROMETHEUS.render().contains(r#"breaker="breaker""#));
+}
+
+#[test]
+fn calls_under_a_policy_are_counted_by_outcome_with_retries_give_ups_timeouts_and_fallbacks() {
+    let _alone = alone();
+    let outcomes = |outcome: &str| {
+        let labels = format!(r#"policy="stock",outcome="{outcome}""#);
+        labelled("policy_calls_total", &labels)
+    };
+    let timeouts = value("cleanbreak_timeouts_total");
+    let clock = Clock::manual();
+    let token = CancelToken::with_clock(&clock);
+    let bulkhead = Bulkhead::new(1).named("stock").with_queue(0);
+    let limiter = RateLimiter::with_clock(Quota::per_second(1).burst(8), &clock).named("stock");
+    let retry = Retry::builder()
+        .attempts(2)
+        .backoff(Backoff::constant(secs(0)));
+    let policy = Policy::<&str>::builder().name("stock").retry(retry);
+    let policy = policy
+        .bulkhead(&bulkhead)
+        .rate_limit(&limiter)
+        .max_wait(secs(0));
+    let policy = policy.attempt_timeout(secs(1)).build().unwrap();
+    let in_use = || labelled("bulkhead_in_use", r#"bulkhead="stock""#);
+    let during = policy.call(&token, |_| Ok(in_use())).unwrap();
+    assert_eq!((during, in_use()), (1.0, 0.0));
+    let fallback = policy.call_or(&token, |_| Err(()).map_err(|()| "down"), |_| Ok(7));
+    assert_eq!(fallback.unwrap(), 7);
+    let late = policy.call(&token, |attempt| {
+        clock.advance(attempt.remaining().unwrap());
+        Err::<(), _>("late")
+    });
+    assert!(late.unwrap_err().is_timeout());
+    let busy = bulkhead.try_acquire().unwrap();
+    assert!(policy.call(&token, |_| Ok(())).unwrap_err().is_refused());
+    drop(busy);
+    while limiter.try_acquire().is_ok() {}
+    assert!(policy.call(&token, |_| Ok(())).unwrap_err().is_refused());
+    token.cancel();
+    assert!(policy.call(&token, |_| Ok(())).unwrap_err().is_cancelled());
+    let all = [
+        "succeeded",
+        "failed",
+        "timed_out",
+        "full",
+        "rate_limited",
+        "cancelled",
+    ];
+    assert_eq!(all.map(outcomes), [1.0; 6]);
+    assert_eq!(labelled("policy_fallbacks_total", r#"policy="stock""#), 1.0);
+    assert_eq!(labelled("retries_total", r#"retry="stock""#), 2.0);
+    let give_ups = |reason: &str| {
+        labelled(
+            "retry_give_ups_total",
+            &format!(r#"retry="stock",reason="{reason}""#),
+        )
+    };
+    assert_eq!(
+        ["attempts", "not_retryable", "cancelled"].map(give_ups),
+        [2.0, 2.0, 1.0]
+    );
+    assert_eq!(
+        labelled("bulkhead_refused_total", r#"bulkhead="stock""#),
+        1.0
+    );
+    assert_eq!(labelled("rate_limited_total", r#"limiter="stock""#), 2.0);
+    assert_eq!(value("cleanbreak_timeouts_total") - timeouts, 2.0);
+}
+
+#[test]
+fn hedges_an_adaptive_limit_and_abandoned_threads_are_told() {
+    let _alone = alone();
+    in_time(|| {
+        let token = CancelToken::new();
+        let hedge = Hedge::after(secs(0)).name("replicas").build();
+        let started = std::sync::atomic::AtomicU32::new(0);
+        let won = hedge.call(&token, |attempt| {
+            match started.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => attempt.sleep(secs(3600)).map(|()| 1),
+                _ => Ok(2),
+            }
+        });
+        assert_eq!(won.unwrap(), 2);
+        assert_eq!(labelled("hedges_total", r#"hedge="replicas""#), 1.0);
+        let stats = hedge.stats().won as f64;
+        assert_eq!(labelled("hedges_won_total", r#"hedge="replicas""#), stats);
+
+        let limit = AdaptiveLimit::aimd().name("disk").initial(8).build();
+        let told = || labelled("adaptive_limit", r#"limit="disk""#);
+        assert_eq!(told(), 8.0);
+        limit.try_acquire().unwrap().overloaded();
+        assert_eq!((told(), limit.limit()), (4.0, 4));
+
+        let (hang, hangs) = bounded::<()>(0);
+        let abandoner = Abandoner::builder().name("lookups").build();
+        let threads = || labelled("abandoned_threads", r#"abandoner="lookups""#);
+        let late = abandoner.abandon_after(&token, support::millis(1), move |_| {
+            hangs.recv().ok();
+            Ok::<_, ()>(())
+        });
+        assert!(late.is_err());
+        assert_eq!(threads(), 1.0);
+        drop(hang);
+        support::until(|| threads() == 0.0);
+        assert_eq!(
+            labelled("abandoned_calls_total", r#"abandoner="lookups""#),
+            1.0
+        );
     });
 }
 

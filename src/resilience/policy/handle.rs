@@ -289,7 +289,7 @@ impl<E> Parts<E> {
     }
 
     #[cold]
-    fn gave_up(&self, error: super::super::retry::RetryError<AttemptError<E>>) -> PolicyError<E> {
+    fn gave_up(&self, error: RetryError<AttemptError<E>>) -> PolicyError<E> {
         let error = PolicyError::new(error);
         self.facts.failed(error.kind().label());
         error
