@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::app::{NAMES, SLICE};
+use super::load::Request;
 use super::service::{WORK, WORKERS};
 use super::svg::{Anchor, Chart};
 use super::tally::{Fate, Served, Tally};
@@ -40,10 +41,13 @@ pub(crate) fn draw(served: &[Vec<Served>; 3], part: Duration) -> String {
         let top = FIRST + number as f64 * APART;
         panel(&mut chart, top, counts, tallest);
         let tally = Tally::of(&served[number], |request| request.in_rush);
+        let regular = |request: &Request| request.in_rush && !request.is_greedy();
+        let regular = Tally::of(&served[number], regular);
         let text = format!(
-            "{}: {:.0}% of the rush in time",
+            "{}: of the rush {:.0}% in time, of its regular clients {:.0}%",
             NAMES[number],
-            100.0 * tally.share()
+            100.0 * tally.share(),
+            100.0 * regular.share()
         );
         chart.text("ink strong", (LEFT, top - 8.0), Anchor::Start, &text);
         axis(&mut chart, top + TALL, part);

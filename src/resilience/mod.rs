@@ -15,6 +15,27 @@
 //! | [`RateLimiter`], [`KeyedRateLimiter`] | so many calls in a time, for all or for each key |
 //! | [`Hedge`] | a second attempt when the first one is slow; the first success wins |
 //! | [`AdaptiveLimit`] | so many calls at a time, where the number is found out |
+//! | [`policy`] | all of it around one operation, in one order |
+//!
+//! # Which to combine, and in which order
+//!
+//! [`Policy`] is most of them around one operation, in an order that its [module](policy) argues
+//! for:
+//!
+//! > fallback( time limit( retry( look at the breaker → rate limit → bulkhead → breaker → timeout( call ) ) ) )
+//!
+//! | you call | then |
+//! |---|---|
+//! | something that fails now and then | a retry, with a shared budget if there are many callers |
+//! | something that can be down | the same, with a breaker within the retry: each attempt is counted, and none is made while it is open |
+//! | something that hangs | a timeout for each attempt, within the breaker: no answer in time is a failure. An [`Abandoner`] inside, if it cannot be told |
+//! | something slow, from many threads | a bulkhead before the breaker's permit, so that a wait is no slow call. [`AdaptiveLimit`] in its place if nobody knows the number |
+//! | something with a quota | a rate limit before the bulkhead: nobody holds a permit while he waits for his turn |
+//! | for clients that may ask too much | a [`KeyedRateLimiter`] outermost: it goes by who asks, and a refusal is no retry's affair |
+//! | one of several replicas | a [`Hedge`] innermost, around a call to one of them, with a breaker for each replica inside it |
+//!
+//! Whatever the order by hand: cancellation comes through all of them as an error of the token, not of the
+//! call. It is nobody's failure, and nobody's reason to try again.
 //!
 //! # Examples
 //!
