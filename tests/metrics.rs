@@ -412,6 +412,49 @@ fn a_signal_is_counted_by_its_name() {
     });
 }
 
+/// A call under a policy that every part of it has refused once.
+fn tell_of_calls(token: &CancelToken) {
+    let breaker = Breaker::builder().name("told").build().unwrap();
+    let bulkhead = Bulkhead::new(0).named("told").with_queue(0);
+    let limiter = RateLimiter::new(Quota::new(1, secs(3600))).named("told");
+    let retry = Retry::builder()
+        .attempts(2)
+        .backoff(Backoff::constant(secs(0)));
+    let policy = Policy::builder()
+        .name("told")
+        .retry(retry)
+        .max_wait(secs(0));
+    let policy = policy
+        .breaker(&breaker)
+        .bulkhead(&bulkhead)
+        .rate_limit(&limiter);
+    let policy = policy.build().unwrap();
+    let call = || {
+        policy
+            .call_or(token, |_| Err::<(), _>("down"), Err)
+            .unwrap_err()
+    };
+    assert!(call().is_refused());
+    limiter.try_acquire().ok();
+    assert!(call().is_refused());
+    bulkhead.resize(1);
+    breaker.force_open();
+    assert!(call().is_refused());
+    breaker.reset();
+    let retry = Retry::builder()
+        .name("told")
+        .attempts(2)
+        .backoff(Backoff::constant(secs(0)));
+    assert!(
+        retry
+            .build()
+            .unwrap()
+            .call(token, |_| Err::<(), _>("down"))
+            .is_err()
+    );
+    drop(AdaptiveLimit::aimd().name("told").build());
+}
+
 #[test]
 fn every_series_is_of_a_metric_that_is_described_and_of_its_type() {
     let _alone = alone();
@@ -422,6 +465,7 @@ fn every_series_is_of_a_metric_that_is_described_and_of_its_type() {
             .child_timeout(support::millis(1))
             .wait_timeout(secs(60))
     );
+    tell_of_calls(&token);
     let text = PROMETHEUS.render();
     let named = |name: &str| METRICS.iter().find(|metric| metric.name == name);
     let mut types = 0;
@@ -437,7 +481,19 @@ fn every_series_is_of_a_metric_that_is_described_and_of_its_type() {
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         types += 1;
     }
-    assert!(types >= 3, "{text}");
+    assert!(types >= 12, "{text}");
+    for line in text.lines().filter(|line| line.starts_with("cleanbreak_")) {
+        let (name, labels) = line.split_once('{').unwrap_or((line, ""));
+        let name = name.split(' ').next().unwrap();
+        let name = name.trim_end_matches("_count").trim_end_matches("_sum");
+        let metric = named(name).unwrap_or_else(|| panic!("{name} is not in the table"));
+        for label in metric.labels {
+            assert!(labels.contains(&format!("{label}=\"")), "{line}");
+        }
+        let summary = metric.kind == MetricType::Histogram && labels.contains("quantile=");
+        let count = labels.matches("=\"").count() - usize::from(summary);
+        assert_eq!(count, metric.labels.len(), "{line}");
+    }
     let names: std::collections::BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), METRICS.len());
     for metric in METRICS {
