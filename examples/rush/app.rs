@@ -71,7 +71,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     #[cfg(unix)]
     if let Some(status) = token.cause().and_then(|cause| cause_exit_status(&cause)) {
         print("stopped by a signal: nothing is checked");
-        return Ok(ExitCode::from(u8::try_from(status)?));
+        return Ok(ExitCode::from(status));
     }
     check(&served, asked)?;
     print("all that must hold held");
