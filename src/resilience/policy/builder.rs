@@ -27,13 +27,14 @@ use crate::threads::ThreadError;
 /// use std::time::Duration;
 /// use cleanbreak::backoff::Backoff;
 /// use cleanbreak::resilience::breaker::Outcome;
+/// use cleanbreak::resilience::policy::AttemptError;
 /// use cleanbreak::{Breaker, Bulkhead, Clock, Policy, Quota, RateLimiter, Retry, RetryBudget};
 ///
 /// let retry = Retry::builder()
 ///     .attempts(3)
 ///     .attempt_timeout_halving(Duration::from_millis(800), Duration::from_millis(100))
 ///     .backoff(Backoff::exponential(Duration::from_millis(50)))
-///     .retry_if(|failed| {
+///     .retry_if(|failed: &AttemptError<io::Error>| {
 ///         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
 ///         failed.is_retryable() && !failed.error().is_some_and(denied)
 ///     })

@@ -25,9 +25,10 @@ pub(super) type Classify<E> = Box<dyn Fn(&E) -> Outcome + Send + Sync>;
 /// # Performance
 ///
 /// A call that succeeds at once costs what its parts cost, with one reading of the clock for all of
-/// them that go by the token's (but for a breaker that takes the time of calls). It allocates nothing,
-/// unless there is a deadline and no [`slack`](PolicyBuilder::slack): then there is a child token for
-/// each attempt, with a timer.
+/// them that go by the token's (but for a breaker that takes the time of calls, and a shared budget): less
+/// than the same parts nested by hand. It allocates nothing, unless there is a deadline and no
+/// [`slack`](PolicyBuilder::slack): then there is a child token for each attempt, with a timer, for twice
+/// the time. A call that fails allocates its history.
 ///
 /// # Examples
 ///
