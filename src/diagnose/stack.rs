@@ -63,8 +63,8 @@ impl Stack {
     }
 }
 
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no stacks there"))]
 /// The way that was found: an instruction of each function, innermost first.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no stacks there"))]
 #[derive(Debug)]
 pub(super) struct Walk {
     /// Addresses to look up: in a caller, of the call, not of what follows it.
