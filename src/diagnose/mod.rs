@@ -74,12 +74,15 @@
 //! .unwrap();
 //! ```
 
-#[cfg_attr(not(target_os = "linux"), path = "capture_elsewhere.rs")]
+#[cfg_attr(
+    any(not(target_os = "linux"), cleanbreak_portable),
+    path = "capture_elsewhere.rs"
+)]
 mod capture;
 mod dump;
 mod json;
 mod pprof;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(cleanbreak_portable)))]
 mod sample;
 mod stack;
 #[cfg_attr(
@@ -93,7 +96,7 @@ mod stack;
 )]
 mod stacks;
 mod syscalls;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(cleanbreak_portable)))]
 mod task;
 mod text;
 mod thread;
