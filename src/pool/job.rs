@@ -103,18 +103,24 @@ pub(super) struct Packet<F, R, E> {
     label: Label,
     timeout: Option<Duration>,
     queued: Stopwatch,
-    inherited: Inherited,
     state: Mutex<State<F, R, E>>,
     ended: Condvar,
 }
 
 enum State<F, R, E> {
-    Waiting(F),
+    Waiting(Asked<F>),
     Running(CancelToken),
     /// The closure stays for who runs it elsewhere.
-    Abandoned(Option<F>),
+    Abandoned(Option<Asked<F>>),
     Ended(Result<R, JobError<E>>),
     Taken,
+}
+
+/// A closure, with what it inherits from where it was submitted, such as a span: not held for
+/// longer than it runs, whoever keeps the handle.
+struct Asked<F> {
+    task: F,
+    inherited: Inherited,
 }
 
 impl<F, R, E> State<F, R, E> {
@@ -123,12 +129,12 @@ impl<F, R, E> State<F, R, E> {
     }
 
     /// Leaves `Waiting` for `next` and returns the closure; otherwise changes nothing.
-    fn leave_waiting(&mut self, next: Self) -> Option<F> {
+    fn leave_waiting(&mut self, next: Self) -> Option<Asked<F>> {
         if !matches!(self, Self::Waiting(_)) {
             return None;
         }
         match std::mem::replace(self, next) {
-            Self::Waiting(task) => Some(task),
+            Self::Waiting(asked) => Some(asked),
             _ => unreachable!("looked under the lock"),
         }
     }
@@ -136,19 +142,20 @@ impl<F, R, E> State<F, R, E> {
 
 impl<F, R, E> Packet<F, R, E> {
     pub(super) fn new(label: Label, timeout: Option<Duration>, task: F) -> Arc<Self> {
+        let inherited = Inherited::here();
         Arc::new(Self {
             label,
             timeout,
             queued: Stopwatch::start(),
-            inherited: Inherited::here(),
-            state: Mutex::new(State::Waiting(task)),
+            state: Mutex::new(State::Waiting(Asked { task, inherited })),
             ended: Condvar::new(),
         })
     }
 
     /// Takes the closure of a task that was refused.
     pub(super) fn take_task(&self) -> Option<F> {
-        self.state.lock().leave_waiting(State::Taken)
+        let asked = self.state.lock().leave_waiting(State::Taken);
+        asked.map(|asked| asked.task)
     }
 
     /// The end, and nothing else, wakes who waits.
@@ -162,13 +169,14 @@ impl<F, R, E> Packet<F, R, E> {
 /// The pool's token decides whether a task starts, and not its own: a timeout that has just begun
 /// to count is the running task's affair.
 fn run_contained<F, R, E>(
-    task: F,
+    Asked { task, inherited }: Asked<F>,
     starts: bool,
     token: &CancelToken,
 ) -> (Outcome, Result<R, JobError<E>>)
 where
     F: FnOnce(&CancelToken) -> Result<R, E>,
 {
+    let _inside = inherited.enter();
     if !starts {
         drop_contained(task);
         return (Outcome::Cancelled, Err(JobError::Cancelled));
@@ -211,10 +219,7 @@ where
         let starts = !worker.pool.is_cancelled() && self.timeout != Some(Duration::ZERO);
         worker.facts.waited(self.queued);
         let started = Stopwatch::start();
-        let (outcome, result) = {
-            let _inside = self.inherited.enter();
-            run_contained(task, starts, &token)
-        };
+        let (outcome, result) = run_contained(task, starts, &token);
         worker.facts.ran(started);
         self.end(result);
         worker.give_back(token, self.timeout);
