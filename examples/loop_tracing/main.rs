@@ -23,7 +23,7 @@ mod work;
 use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
-use cleanbreak::{CancelToken, Clock, threads};
+use cleanbreak::{CancelToken, threads};
 use opentelemetry::trace::TracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -84,12 +84,7 @@ fn traced(options: &Options, export: Export) -> anyhow::Result<()> {
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::set_global_default(subscriber)?;
 
-    let clock = Clock::system();
-    let begun = clock.now();
     let worked = work::run(options, &CancelToken::new());
-    let took = clock.now().duration_since(begun);
-    println!("{} passes in {} ms", options.passes, took.as_millis());
-
     // Also when the work has failed: its trace is what one then wants.
     let flushed = export.finish(options.flush)?;
     println!("{flushed}");

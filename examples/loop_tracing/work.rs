@@ -22,6 +22,8 @@ pub(crate) fn run(options: &Options, token: &CancelToken) -> anyhow::Result<()> 
     let batch = info_span!("batch");
     let _batch = (!options.unparented).then(|| batch.enter());
     let pool = Pool::builder().name("pool").workers(2).build(token)?;
+    let clock = token.clock();
+    let begun = clock.now();
     let total = scope(token, |group| {
         let mut workers = Vec::new();
         for worker in 0..WORKERS {
@@ -36,6 +38,8 @@ pub(crate) fn run(options: &Options, token: &CancelToken) -> anyhow::Result<()> 
         }
         Ok(total)
     })?;
+    let took = clock.now().duration_since(begun);
+    println!("{} passes in {} ms", options.passes, took.as_millis());
     ensure!(total == sum_of_squares(options.passes), "{total} is wrong");
 
     misfits(&pool)?;
