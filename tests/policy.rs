@@ -591,3 +591,48 @@ fn settings_that_make_no_sense_are_refused() {
         .unwrap();
     assert!(forever.call(&CancelToken::new(), |_| Ok(())).is_ok());
 }
+
+#[test]
+fn an_attempt_with_no_time_is_not_run_and_says_nothing_about_what_it_would_have_called() {
+    let (clock, token) = manual();
+    let breaker = fragile(&clock);
+    let retry = at_once(2).attempt_timeouts(|attempt| secs(u64::from(attempt) - 1));
+    let policy = policy().breaker(&breaker).retry(retry).build().unwrap();
+    let mut ran = 0;
+    let answer = policy.call(&token, |attempt| {
+        ran += 1;
+        Ok(attempt.remaining())
+    });
+    assert_eq!((answer.unwrap(), ran), (Some(secs(1)), 1)); // the second one
+    let counts = breaker.snapshot().counts;
+    assert_eq!((counts.calls, counts.failures), (1, 0));
+}
+
+#[test]
+fn a_rate_limit_and_a_breaker_may_go_by_clocks_of_their_own() {
+    let (clock, token) = manual();
+    let (theirs, others) = (Clock::manual(), Clock::manual());
+    let breaker = fragile(&theirs);
+    let limiter = RateLimiter::with_clock(Quota::per_second(1).burst(1), &others);
+    let policy = policy()
+        .breaker(&breaker)
+        .rate_limit(&limiter)
+        .max_wait(Duration::ZERO);
+    let policy = policy.attempt_timeout(secs(1)).build().unwrap();
+    let call = || {
+        policy
+            .call(&token, |_| Ok(()))
+            .map_err(|error| error.kind())
+    };
+    assert_eq!(call(), Ok(()));
+    clock.advance(secs(100));
+    assert_eq!(call(), Err(Kind::RateLimited));
+    others.advance(secs(1));
+    assert_eq!(call(), Ok(()));
+    breaker.trip();
+    others.advance(secs(1));
+    clock.advance(secs(100));
+    assert_eq!(call(), Err(Kind::Rejected));
+    theirs.advance(secs(10));
+    assert_eq!(call(), Ok(()));
+}
