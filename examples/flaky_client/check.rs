@@ -7,7 +7,7 @@ use cleanbreak::resilience::breaker::{Reason, State};
 use cleanbreak::resilience::policy::PolicyErrorKind;
 
 use super::client::{OPEN_FOR, TIMEOUTS};
-use super::record::{Answer, Record};
+use super::record::{Answer, Change, Record};
 use super::script::{Mood, PHASES};
 
 /// Milliseconds that the clock's reading and its arithmetic may be off.
@@ -20,8 +20,8 @@ pub(crate) fn check(record: &Record, requests: u64) -> anyhow::Result<()> {
     answers(record)
 }
 
-/// Each change follows from the one before; it opened in the outage by failures, was closed by its
-/// probe after it, and stayed open for its time in between.
+/// Each change follows from the one before; it was open in the outage, where its probes failed, was
+/// closed by one after it, and stayed open for its time in between.
 fn states(record: &Record) -> anyhow::Result<()> {
     let changes = record.changes.lock();
     let mut state = State::Closed;
@@ -45,19 +45,14 @@ fn states(record: &Record) -> anyhow::Result<()> {
     }
     let down = PHASES.iter().find(|phase| phase.mood == Mood::Down);
     let down = down.map_or(0.0..0.0, |phase| phase.from..phase.to);
-    let count = |from, to| {
-        let these = changes.iter().map(|change| (change.what, change.at));
-        let during =
-            these.filter(|(what, at)| (what.from, what.to) == (from, to) && down.contains(at));
-        during.count()
-    };
+    let during = || changes.iter().filter(|change| down.contains(&change.at));
+    let failed = |change: &&Change| change.what.reason == Reason::ProbesFailed;
+    let probes = during().filter(failed).count();
+    ensure!(probes >= 1, "no probe failed in the outage");
+    let last = during().next_back().map(|change| change.what.to);
     ensure!(
-        count(State::Closed, State::Open) == 1,
-        "one opening in the outage"
-    );
-    ensure!(
-        count(State::HalfOpen, State::Open) >= 1,
-        "a probe in the outage"
+        last.is_some_and(|state| state != State::Closed),
+        "it was closed in the outage"
     );
     ensure!(state == State::Closed, "at the end it is {state}");
     Ok(())
@@ -112,7 +107,7 @@ fn attempts(record: &Record) -> anyhow::Result<()> {
         );
         seen[number] += 1;
     }
-    ensure!(seen[0] > 0 && seen[1] > 0, "timeouts by attempt: {seen:?}");
+    ensure!(seen[0] > 0, "timeouts by attempt: {seen:?}");
     Ok(())
 }
 
@@ -131,7 +126,7 @@ fn answers(record: &Record) -> anyhow::Result<()> {
         let good = of(Answer::FromUpstream).filter(|call| during(call.began));
         let good = good.count();
         ensure!(
-            good >= 20,
+            good >= 10,
             "{good} answers of the upstream when {}",
             phase.name
         );

@@ -17,7 +17,8 @@
 //!   few clients that retry in a loop, and these are refused first, so that the others are served.
 //!
 //! At the end it prints a table, writes the chart, and checks what the two show: the exit status is
-//! 1 if it does not hold. Ctrl-C ends it at once, with what there has been.
+//! 1 if it does not hold. (On a machine that is too busy to send and to serve in time, it shows nothing: then
+//! it is tried again, slower.) Ctrl-C ends it at once, with what there has been.
 //!
 //! `load.rs` the requests, `service.rs` the services, `tally.rs` what became of them, `chart.rs` the
 //! picture.

@@ -1,6 +1,7 @@
 //! A service: workers, a queue, and what it does with a request that comes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cleanbreak::clock::Instant;
@@ -30,11 +31,20 @@ pub(crate) struct Service {
     places: Option<Bulkhead>,
     pool: Pool,
     clock: Clock,
-    served: Arc<Mutex<Vec<Served>>>,
+    /// How many times slower than its numbers say it all runs.
+    pace: u32,
+    done: Arc<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    served: Mutex<Vec<Served>>,
+    /// The longest that a piece of work took beyond what it should, in nanoseconds.
+    lag: AtomicU64,
 }
 
 impl Service {
-    pub(crate) fn new(name: &'static str, token: &CancelToken) -> anyhow::Result<Self> {
+    pub(crate) fn new(name: &'static str, pace: u32, token: &CancelToken) -> anyhow::Result<Self> {
         let pool = Pool::builder().name(name).workers(WORKERS).queue(NO_BOUND);
         Ok(Self {
             name,
@@ -42,7 +52,8 @@ impl Service {
             places: None,
             pool: pool.build(token)?,
             clock: token.clock().clone(),
-            served: Arc::default(),
+            pace,
+            done: Arc::default(),
         })
     }
 
@@ -54,7 +65,7 @@ impl Service {
 
     /// Takes so many of each client.
     pub(crate) fn with_shares(mut self) -> Self {
-        let quota = Quota::per_second(SHARE).burst(SHARE);
+        let quota = Quota::new(SHARE, Duration::from_secs(1) * self.pace);
         self.shares = Some(KeyedRateLimiter::with_clock(quota, &self.clock).named(self.name));
         self
     }
@@ -63,7 +74,7 @@ impl Service {
     pub(crate) fn ask(&self, request: Request, at: Instant) -> anyhow::Result<()> {
         let refuse = |fate| {
             let took = Duration::ZERO;
-            self.served.lock().push(Served {
+            self.done.served.lock().push(Served {
                 request,
                 fate,
                 took,
@@ -87,15 +98,19 @@ impl Service {
                 }
             },
         };
-        let (clock, served) = (self.clock.clone(), self.served.clone());
+        let (clock, done, pace) = (self.clock.clone(), self.done.clone(), self.pace);
         let work = move |token: &CancelToken| {
-            token.sleep(WORK)?;
-            let took = clock.now().duration_since(at);
+            let began = clock.now();
+            token.sleep(WORK * pace)?;
+            let now = clock.now();
+            let lag = now.duration_since(began).saturating_sub(WORK * pace);
+            done.lag.fetch_max(lag.as_nanos() as u64, Ordering::Relaxed);
+            let took = now.duration_since(at) / pace;
             let fate = match took <= DEADLINE {
                 true => Fate::InTime,
                 false => Fate::Late,
             };
-            served.lock().push(Served {
+            done.served.lock().push(Served {
                 request,
                 fate,
                 took,
@@ -112,9 +127,12 @@ impl Service {
         Ok(())
     }
 
-    /// Works through what is left, unless it has been told to stop; and what became of all.
-    pub(crate) fn finish(self) -> Vec<Served> {
+    /// Works through what is left, unless it has been told to stop. What became of all, and how much
+    /// the machine was late with it.
+    pub(crate) fn finish(self) -> (Vec<Served>, Duration) {
         self.pool.shutdown(Shutdown::Drain);
-        std::mem::take(&mut self.served.lock())
+        let lag = Duration::from_nanos(self.done.lag.load(Ordering::Relaxed));
+        let served = std::mem::take(&mut *self.done.served.lock());
+        (served, lag / self.pace)
     }
 }
