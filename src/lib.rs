@@ -73,6 +73,8 @@ mod contain;
 
 mod sync;
 
+mod roll;
+
 #[cfg(feature = "metrics")]
 pub mod observe;
 #[cfg(not(feature = "metrics"))]
@@ -112,6 +114,9 @@ pub mod leak;
 
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
+
+#[cfg(all(feature = "debug-http", unix))]
+pub mod debug;
 
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};

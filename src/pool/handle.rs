@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::builder::PoolBuilder;
 use super::err::{SubmitError, SubmitErrorKind};
 use super::job::{Job, Packet, Run};
+use super::list::{self, Entry};
 use super::queue::{Label, Refused};
 use super::report::{Report, Shutdown};
 use super::shared::Shared;
@@ -55,6 +56,7 @@ where
     shared: Arc<Shared<E>>,
     /// Ends what waits when the pool's token is cancelled.
     _hook: Registration,
+    _listed: Entry,
 }
 
 impl Pool {
@@ -74,6 +76,7 @@ impl<E: Send + 'static> Pool<E> {
             }
         });
         Self {
+            _listed: list::enlist(&shared),
             shared,
             _hook: hook,
         }
