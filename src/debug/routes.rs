@@ -138,7 +138,7 @@ fn metrics(shared: &Shared) -> Response {
     let Some(render) = &shared.metrics else {
         return Response::refusal(MISSING, "no renderer of metrics was given");
     };
-    match contain(|| render()) {
+    match contain(render) {
         Some(text) => Response::ok("text/plain; version=0.0.4; charset=utf-8", text),
         None => {
             let why = "the renderer of the metrics panicked";

@@ -1,5 +1,7 @@
 //! What the program has put on the page by name: tokens, and values of its own.
 
+use std::collections::BTreeSet;
+
 use crate::cancel::{Bounds, CancelToken, TokenLook, WeakToken};
 use crate::contain::{contain, drop_contained};
 use crate::sync::{Arc, Mutex};
@@ -38,6 +40,12 @@ pub(super) struct Named {
     pub(super) look: TokenLook,
 }
 
+impl Tree {
+    fn below(&self) -> impl Iterator<Item = usize> + '_ {
+        self.tokens[1..].iter().map(|token| token.look.address)
+    }
+}
+
 impl Watched {
     /// In the place of one of the same name. Those that are gone make room; `false` if there is none.
     pub(super) fn watch_token(&self, name: &str, token: &CancelToken) -> bool {
@@ -67,7 +75,7 @@ impl Watched {
         kept
     }
 
-    /// The trees of those that are alive.
+    /// The trees of those that are alive. One that is part of another is shown there.
     pub(super) fn trees(&self) -> Vec<Tree> {
         let tokens = self.tokens.lock().clone();
         let names: Vec<_> = tokens
@@ -93,7 +101,10 @@ impl Watched {
                 cut,
             })
         };
-        tokens.iter().filter_map(tree).collect()
+        let mut trees: Vec<_> = tokens.iter().filter_map(tree).collect();
+        let below: BTreeSet<_> = trees.iter().flat_map(Tree::below).collect();
+        trees.retain(|tree| !below.contains(&tree.tokens[0].look.address));
+        trees
     }
 
     /// Names and values; a closure that panics has none.
