@@ -60,7 +60,7 @@
 //! | [`group`] | threads that come home, with the first error |
 //! | [`pool`] | workers that serve a queue, and what became of each task at the end |
 //! | [`supervise`] | loops that are restarted when they fail, started and stopped in order |
-//! | [`resilience`] | when the other side is slow, or fails: bounds on time, number and rate of calls |
+//! | [`resilience`] | when the other side is slow, or fails: breaker, retry, bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //! | [`leak`] | threads that did not come home, for tests |
 //! | `diagnose` | a dump of all threads with their stacks (feature `diagnose`; stacks on Linux, x86-64) |
@@ -128,7 +128,8 @@ pub use io::Interruptible;
 pub use pool::{Job, Pool, PoolBuilder, Shutdown};
 pub use probe::Probe;
 pub use resilience::{
-    Abandoner, AdaptiveLimit, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter, Timeout,
+    Abandoner, AdaptiveLimit, Breaker, Bulkhead, Hedge, KeyedRateLimiter, Quota, RateLimiter,
+    Retry, RetryBudget, Timeout,
 };
 pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};

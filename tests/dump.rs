@@ -2,7 +2,7 @@
 //! the formats.
 //!
 //! A binary of its own: a dump shows the threads of every test that runs beside.
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable)))]
 #![allow(
     clippy::disallowed_methods,
     reason = "most of what is dumped are threads that the library did not start"

@@ -4,7 +4,7 @@
 //! What is right, each thread's name says: the function that it runs, and how deep. A stack that is
 //! complete has to agree; an incomplete one has to be flagged, and to be rare. `CLEANBREAK_DUMPS`
 //! says how many dumps, `CLEANBREAK_SEED` repeats a run.
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable)))]
 #![allow(
     clippy::disallowed_methods,
     reason = "most of what is dumped are threads that the library did not start"

@@ -13,7 +13,7 @@ use cleanbreak::{
     CancelToken, ChildSpec, Clock, Pool, Probe, Shutdown, Supervisor, ThreadCache, scope,
 };
 use parking_lot::Mutex;
-use support::{payload_of, secs};
+use support::{payload_of, secs, until};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Level, Subscriber, info_span};
@@ -37,6 +37,9 @@ static SEEN: LazyLock<Mutex<Vec<Seen>>> = LazyLock::new(|| {
     Mutex::default()
 });
 
+/// Names of spans that have been closed.
+static CLOSED: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
 struct Recorder;
 
 struct Collect<'a>(&'a mut Fields);
@@ -44,6 +47,10 @@ struct Collect<'a>(&'a mut Fields);
 impl Visit for Collect<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.0.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, _value: u64) {
+        panic!("{field}: to OpenTelemetry this would be text");
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -64,6 +71,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
             fields,
             parents,
         });
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let span = context.span(&id).unwrap();
+        CLOSED.lock().push(span.name());
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
@@ -184,6 +196,8 @@ fn abnormal_ends_are_warnings_with_their_reason() {
             attributes(&seen[0], &["loop.exit", "loop.is_last"]),
             [name, "true"]
         );
+        let status = attributes(&seen[0], &["otel.status_code"]);
+        assert_eq!(status.is_empty(), level == Level::INFO, "{status:?}");
     }
 }
 
@@ -213,6 +227,53 @@ fn a_slow_pass_is_an_event_while_it_runs_and_a_span_when_it_has_ended() {
     );
     probe.finish_with("done");
     assert_eq!(of_loop("slow").len(), 3);
+}
+
+#[test]
+fn a_slow_pass_is_told_in_the_span_that_its_probe_was_started_in_if_that_is_open() {
+    LazyLock::force(&SEEN);
+    let clock = Clock::manual();
+    let start = |name: &str| {
+        let probe = Probe::builder(name).clock(&clock).slow_after(secs(8));
+        probe.start().unwrap()
+    };
+    let span = info_span!("slow inside").entered();
+    let (mut inside, mut outlives) = (start("told inside"), start("told outside"));
+    inside.pass();
+    clock.advance(secs(20));
+    drop(span);
+    // A probe that lives on does not hold it open.
+    assert!(CLOSED.lock().contains(&"slow inside"));
+    outlives.pass();
+    clock.advance(secs(20));
+    let parents = |name| of_loop(name).remove(0).parents;
+    assert_eq!(parents("told inside"), ["slow inside"]);
+    assert!(parents("told outside").is_empty());
+    inside.finish_with("done");
+    outlives.finish_with("done");
+}
+
+#[test]
+fn a_handle_that_is_kept_does_not_hold_the_span_open() {
+    LazyLock::force(&SEEN);
+    let pool = Pool::builder().workers(1);
+    let pool = pool.build(&CancelToken::new()).unwrap();
+    let span = info_span!("of a job").entered();
+    let job = pool.submit(|_| Ok(1)).unwrap();
+    until(|| job.is_finished());
+    drop(span);
+    assert!(CLOSED.lock().contains(&"of a job"));
+    assert_eq!(job.join().unwrap(), 1);
+    scope(&CancelToken::new(), |group| {
+        let span = info_span!("of a task").entered();
+        let task = group.spawn(|_| Ok(2))?;
+        until(|| task.is_finished());
+        drop(span);
+        assert!(CLOSED.lock().contains(&"of a task"));
+        assert_eq!(task.join()?, 2);
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]

@@ -53,7 +53,7 @@
 //! # Performance
 //!
 //! Nobody looking, it is one thread that sleeps. The page asks every two seconds for threads without
-//! stacks, about 20 µs for each thread.
+//! stacks, some 45 µs for each thread; with stacks a thread is some 15 kB of JSON.
 //!
 //! # Design
 //!

@@ -1,6 +1,6 @@
 //! In place of `stacks/` where there are none: the same shape.
 #![cfg_attr(
-    not(target_os = "linux"),
+    any(not(target_os = "linux"), cleanbreak_portable),
     allow(dead_code, reason = "nor is there anything to take them of")
 )]
 

@@ -16,7 +16,10 @@ pub struct Stack {
 }
 
 impl Stack {
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no stacks there"))]
+    #[cfg_attr(
+        any(not(target_os = "linux"), cleanbreak_portable),
+        allow(dead_code, reason = "no stacks there")
+    )]
     pub(super) fn missing(problem: StackProblem) -> Self {
         Self {
             problem: Some(problem),
@@ -63,8 +66,11 @@ impl Stack {
     }
 }
 
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no stacks there"))]
 /// The way that was found: an instruction of each function, innermost first.
+#[cfg_attr(
+    any(not(target_os = "linux"), cleanbreak_portable),
+    allow(dead_code, reason = "no stacks there")
+)]
 #[derive(Debug)]
 pub(super) struct Walk {
     /// Addresses to look up: in a caller, of the call, not of what follows it.
@@ -72,7 +78,10 @@ pub(super) struct Walk {
     pub(super) end: Result<(), StackProblem>,
 }
 
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no stacks there"))]
+#[cfg_attr(
+    any(not(target_os = "linux"), cleanbreak_portable),
+    allow(dead_code, reason = "no stacks there")
+)]
 impl Walk {
     pub(super) fn broken(problem: StackProblem) -> Self {
         let addresses = Vec::new();

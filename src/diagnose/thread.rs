@@ -58,7 +58,7 @@ pub enum OsState {
 
 impl OsState {
     #[cfg_attr(
-        not(target_os = "linux"),
+        any(not(target_os = "linux"), cleanbreak_portable),
         allow(dead_code, reason = "no such list there")
     )]
     pub(super) fn from_letter(letter: char) -> Self {

@@ -52,12 +52,13 @@ pub(super) struct Packet<'scope, F, R, E, B> {
     end: &'scope End<E, B>,
     policy: Policy,
     named: Named,
-    inherited: Inherited,
     state: Mutex<State<F, R, E>>,
 }
 
 enum State<F, R, E> {
-    Waiting(F),
+    /// What is inherited, such as a span, is not held for longer than the task runs, whoever keeps
+    /// the handle.
+    Waiting(F, Inherited),
     Running,
     Ended(Result<R, TaskError<E>>),
     Taken,
@@ -75,8 +76,7 @@ where
             end,
             policy,
             named,
-            inherited: Inherited::here(),
-            state: Mutex::new(State::Waiting(task)),
+            state: Mutex::new(State::Waiting(task, Inherited::here())),
         })
     }
 
@@ -91,9 +91,13 @@ where
 
     /// Takes the closure out, if it has not been.
     pub(super) fn take_task(&self) -> Option<F> {
+        self.take().map(|(task, _inherited)| task)
+    }
+
+    fn take(&self) -> Option<(F, Inherited)> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Running) {
-            State::Waiting(task) => Some(task),
+            State::Waiting(task, inherited) => Some((task, inherited)),
             other => {
                 *state = other;
                 None
@@ -158,13 +162,15 @@ where
     B: Send + 'scope,
 {
     fn run(&self) {
-        let Some(task) = self.take_task() else { return };
+        let Some((task, inherited)) = self.take() else {
+            return;
+        };
         // One that is skipped may be on a thread that has another name.
         if !self.end.token().is_cancelled() {
             threads::run_task(&self.named);
         }
         let outcome = {
-            let _inside = self.inherited.enter();
+            let _inside = inherited.enter();
             self.outcome(task)
         };
         // Who waits is told by the queue, which sees the end next.
@@ -182,7 +188,7 @@ impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
     }
 
     fn is_finished(&self) -> bool {
-        !matches!(*self.state.lock(), State::Waiting(_) | State::Running)
+        !matches!(*self.state.lock(), State::Waiting(..) | State::Running)
     }
 }
 

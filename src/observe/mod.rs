@@ -60,7 +60,7 @@ pub(crate) use facts::{
     loop_sample, spawn_failure, supervised_restart, supervised_run, supervisor_gave_up, ticks,
     timer_late,
 };
-pub(crate) use spans::{SpanContext, SpanGuard, breakpoint, marker, overdue_pass};
+pub(crate) use spans::{SpanContext, SpanGuard, SpanOrigin, breakpoint, marker, overdue_pass};
 #[cfg(feature = "metrics")]
 pub use table::{METRICS, Metric, MetricType, describe_metrics};
 
@@ -82,6 +82,8 @@ pub(crate) struct Breakpoint<'a> {
     pub(crate) slow: Option<Duration>,
     /// Somebody should look at it.
     pub(crate) alarming: bool,
+    /// Nobody said that the loop has ended: an error or a panic did it.
+    pub(crate) failed: bool,
 }
 
 /// How a task of a group or a pool ended, as a label says it.

@@ -13,8 +13,18 @@ impl SpanContext {
     }
 
     #[inline(always)]
-    pub(crate) fn enter(&self) -> SpanGuard {
+    pub(crate) fn enter(self) -> SpanGuard {
         SpanGuard
+    }
+}
+
+/// Where events of another thread about something belong.
+pub(crate) struct SpanOrigin;
+
+impl SpanOrigin {
+    #[inline(always)]
+    pub(crate) fn here() -> Self {
+        Self
     }
 }
 
@@ -31,4 +41,4 @@ pub(crate) fn breakpoint(_of: &Breakpoint<'_>) -> SpanGuard {
 pub(crate) fn marker(_of: &Breakpoint<'_>) {}
 
 #[inline(always)]
-pub(crate) fn overdue_pass(_of: &Breakpoint<'_>) {}
+pub(crate) fn overdue_pass(_of: &Breakpoint<'_>, _origin: &SpanOrigin) {}

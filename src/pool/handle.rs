@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::builder::PoolBuilder;
+use super::detached::Detached;
 use super::err::{SubmitError, SubmitErrorKind};
 use super::job::{Job, Packet, Run};
 use super::list::{self, Entry};
@@ -34,7 +35,7 @@ use crate::threads::{self, ThreadError};
 /// A task costs one allocation and a few locks. The queue's is shared by all workers and submits,
 /// so that in a stream of empty tasks 0.2–0.6 µs go by for each; waking a worker that sleeps takes a
 /// few microseconds or more. For tasks that small, `threadpool` and rusty_pool are faster when no
-/// result is wanted.
+/// result is wanted, also than [`execute`](Pool::execute); rayon and a rusty_pool with results are not.
 ///
 /// # Examples
 ///
@@ -167,6 +168,62 @@ impl<E: Send + 'static> Pool<E> {
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'static,
     {
         self.task().submit_deadline(deadline, task)
+    }
+
+    /// Has a worker run `task`, as [`submit`](Self::submit) does, for who does not want its result:
+    /// there is no handle. What becomes of it is counted; an error is dropped, and a panic's payload.
+    ///
+    /// # Errors
+    ///
+    /// Those of `submit`.
+    ///
+    /// # Performance
+    ///
+    /// Cheaper than a submission whose handle is dropped, by a sixth for an empty task: no memory is
+    /// shared with the worker after it has been handed over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use cleanbreak::{CancelToken, Pool, Shutdown};
+    ///
+    /// let pool = Pool::builder().workers(2).build(&CancelToken::new()).unwrap();
+    /// let done = Arc::new(AtomicU32::new(0));
+    /// for n in 0..10 {
+    ///     let done = done.clone();
+    ///     pool.execute(move |_| {
+    ///         anyhow::ensure!(n != 7, "seven");
+    ///         done.fetch_add(1, Ordering::Relaxed);
+    ///         Ok(())
+    ///     })
+    ///     .unwrap();
+    /// }
+    /// let report = pool.shutdown(Shutdown::Drain);
+    /// assert_eq!(report.to_string(), "10 tasks: 9 completed, 1 failed");
+    /// assert_eq!(done.load(Ordering::Relaxed), 9);
+    /// assert!(pool.execute(|_| Ok(())).unwrap_err().is_closed());
+    /// ```
+    #[track_caller]
+    pub fn execute<F>(&self, task: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
+    {
+        self.task().execute(task)
+    }
+
+    /// As [`execute`](Self::execute), but never waits.
+    ///
+    /// # Errors
+    ///
+    /// Those of `execute`, and if the queue is full.
+    #[track_caller]
+    pub fn try_execute<F>(&self, task: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
+    {
+        self.task().try_execute(task)
     }
 
     /// A task with a name or a timeout, to be submitted.
@@ -338,6 +395,47 @@ impl<E: Send + 'static> Submission<'_, E> {
         self.push(task, Patience::Until(Some(deadline)))
     }
 
+    /// See [`Pool::execute`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pool::execute`].
+    #[track_caller]
+    pub fn execute<F>(self, task: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
+    {
+        self.push_detached(task, &Patience::Until(None))
+    }
+
+    /// See [`Pool::try_execute`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pool::try_execute`].
+    #[track_caller]
+    pub fn try_execute<F>(self, task: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
+    {
+        self.push_detached(task, &Patience::None)
+    }
+
+    #[track_caller]
+    fn push_detached<F>(self, task: F, patience: &Patience) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
+    {
+        let (name, site) = (self.name, Location::caller());
+        let detached = Detached::new(Label { name, site }, self.timeout, task);
+        let refused = self.pool.shared.push(detached, patience);
+        refused.map_err(|(kind, job)| {
+            let task = job.into_any().downcast::<Detached<F>>().ok();
+            let task = task.and_then(|detached| detached.take_task());
+            SubmitError::new(kind, task.expect("what was refused comes back unrun"))
+        })
+    }
+
     #[track_caller]
     fn push<R: Send + 'static, F>(
         self,
@@ -352,7 +450,7 @@ impl<E: Send + 'static> Submission<'_, E> {
         let packet = Packet::new(Label { name, site }, self.timeout, task);
         match shared.push(packet.clone(), &patience) {
             Ok(()) => Ok(Job::new(packet, shared.token.clock().clone())),
-            Err(kind) => {
+            Err((kind, _)) => {
                 let task = packet.take_task().expect("a refused task has not run");
                 Err(SubmitError::new(kind, task))
             }
@@ -366,7 +464,7 @@ impl<E: Send + 'static> Shared<E> {
         self: &Arc<Self>,
         mut job: Arc<dyn Run<E>>,
         patience: &Patience,
-    ) -> Result<(), SubmitErrorKind> {
+    ) -> Result<(), (SubmitErrorKind, Arc<dyn Run<E>>)> {
         loop {
             let (inside, cancelled) = (self.serves_here(), self.token.is_cancelled());
             // Before, as a worker may be faster than this thread.
@@ -380,14 +478,14 @@ impl<E: Send + 'static> Shared<E> {
                 }
             };
             let deadline = match (refused, patience) {
-                (Refused::Closed, _) => return Err(SubmitErrorKind::Closed),
-                (Refused::Cancelled, _) => return Err(self.cancelled()),
-                (Refused::Full, Patience::None) => return Err(SubmitErrorKind::Full),
+                (Refused::Closed, _) => return Err((SubmitErrorKind::Closed, job)),
+                (Refused::Cancelled, _) => return Err((self.cancelled(), job)),
+                (Refused::Full, Patience::None) => return Err((SubmitErrorKind::Full, job)),
                 (Refused::Full, Patience::Until(deadline)) => *deadline,
             };
             let _wait = threads::waiting_on("get a place in a pool");
             if !self.await_place(deadline) {
-                return Err(SubmitErrorKind::Timeout);
+                return Err((SubmitErrorKind::Timeout, job));
             }
         }
     }

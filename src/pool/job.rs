@@ -10,6 +10,7 @@
 //!
 //! Lock order: a job's lock is taken with no other lock held, and none is taken under it.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -38,6 +39,9 @@ pub(super) trait Run<E>: Labelled + Send + Sync {
 
     /// Runs what was abandoned, on the calling thread.
     fn run_abandoned(&self, token: &CancelToken) -> Result<(), JobError<E>>;
+
+    /// For who submitted it, when it was refused: itself again.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// The handle's side, which knows nothing of the closure.
@@ -68,7 +72,7 @@ impl Worker {
         }
     }
 
-    fn token(&mut self, timeout: Option<Duration>) -> CancelToken {
+    pub(super) fn token(&mut self, timeout: Option<Duration>) -> CancelToken {
         match timeout {
             Some(timeout) => self.pool.child_timeout(timeout),
             None => self.spare.take().unwrap_or_else(|| self.pool.child()),
@@ -77,10 +81,31 @@ impl Worker {
 
     /// Most tasks only look at their token, so the next one can have it: making a child takes an
     /// allocation and the pool's lock.
-    fn give_back(&mut self, token: CancelToken, timeout: Option<Duration>) {
+    pub(super) fn give_back(&mut self, token: CancelToken, timeout: Option<Duration>) {
         if timeout.is_none() && token.is_untouched() {
             self.spare = Some(token);
         }
+    }
+
+    /// Runs a task that has been taken out, and tells who wants to know.
+    pub(super) fn run<F, R, E>(
+        &mut self,
+        label: &Label,
+        timeout: Option<Duration>,
+        queued: Stopwatch,
+        asked: Asked<F>,
+        token: &CancelToken,
+    ) -> (Outcome, Result<R, JobError<E>>)
+    where
+        F: FnOnce(&CancelToken) -> Result<R, E>,
+    {
+        self.announce(label);
+        let starts = !self.pool.is_cancelled() && timeout != Some(Duration::ZERO);
+        self.facts.waited(queued);
+        let started = Stopwatch::start();
+        let ran = run_contained(asked, starts, token);
+        self.facts.ran(started);
+        ran
     }
 
     /// For the lists of threads.
@@ -103,18 +128,35 @@ pub(super) struct Packet<F, R, E> {
     label: Label,
     timeout: Option<Duration>,
     queued: Stopwatch,
-    inherited: Inherited,
     state: Mutex<State<F, R, E>>,
     ended: Condvar,
 }
 
 enum State<F, R, E> {
-    Waiting(F),
+    Waiting(Asked<F>),
     Running(CancelToken),
     /// The closure stays for who runs it elsewhere.
-    Abandoned(Option<F>),
+    Abandoned(Option<Asked<F>>),
     Ended(Result<R, JobError<E>>),
     Taken,
+}
+
+/// A closure, with what it inherits from where it was submitted, such as a span: not held for
+/// longer than it runs, whoever keeps the handle.
+pub(super) struct Asked<F> {
+    task: F,
+    inherited: Inherited,
+}
+
+impl<F> Asked<F> {
+    pub(super) fn here(task: F) -> Self {
+        let inherited = Inherited::here();
+        Self { task, inherited }
+    }
+
+    pub(super) fn into_task(self) -> F {
+        self.task
+    }
 }
 
 impl<F, R, E> State<F, R, E> {
@@ -123,12 +165,12 @@ impl<F, R, E> State<F, R, E> {
     }
 
     /// Leaves `Waiting` for `next` and returns the closure; otherwise changes nothing.
-    fn leave_waiting(&mut self, next: Self) -> Option<F> {
+    fn leave_waiting(&mut self, next: Self) -> Option<Asked<F>> {
         if !matches!(self, Self::Waiting(_)) {
             return None;
         }
         match std::mem::replace(self, next) {
-            Self::Waiting(task) => Some(task),
+            Self::Waiting(asked) => Some(asked),
             _ => unreachable!("looked under the lock"),
         }
     }
@@ -140,15 +182,15 @@ impl<F, R, E> Packet<F, R, E> {
             label,
             timeout,
             queued: Stopwatch::start(),
-            inherited: Inherited::here(),
-            state: Mutex::new(State::Waiting(task)),
+            state: Mutex::new(State::Waiting(Asked::here(task))),
             ended: Condvar::new(),
         })
     }
 
     /// Takes the closure of a task that was refused.
     pub(super) fn take_task(&self) -> Option<F> {
-        self.state.lock().leave_waiting(State::Taken)
+        let asked = self.state.lock().leave_waiting(State::Taken);
+        asked.map(Asked::into_task)
     }
 
     /// The end, and nothing else, wakes who waits.
@@ -161,14 +203,15 @@ impl<F, R, E> Packet<F, R, E> {
 
 /// The pool's token decides whether a task starts, and not its own: a timeout that has just begun
 /// to count is the running task's affair.
-fn run_contained<F, R, E>(
-    task: F,
+pub(super) fn run_contained<F, R, E>(
+    Asked { task, inherited }: Asked<F>,
     starts: bool,
     token: &CancelToken,
 ) -> (Outcome, Result<R, JobError<E>>)
 where
     F: FnOnce(&CancelToken) -> Result<R, E>,
 {
+    let _inside = inherited.enter();
     if !starts {
         drop_contained(task);
         return (Outcome::Cancelled, Err(JobError::Cancelled));
@@ -191,9 +234,9 @@ impl<F, R, E> Labelled for Packet<F, R, E> {
 
 impl<F, R, E> Run<E> for Packet<F, R, E>
 where
-    F: FnOnce(&CancelToken) -> Result<R, E> + Send,
-    R: Send,
-    E: Send,
+    F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'static,
+    R: Send + 'static,
+    E: Send + 'static,
 {
     fn run(&self, worker: &mut Worker) -> Outcome {
         // A timer is not started for a task that was cancelled while it waited.
@@ -207,15 +250,7 @@ where
             worker.give_back(token, self.timeout);
             return Outcome::Cancelled;
         };
-        worker.announce(&self.label);
-        let starts = !worker.pool.is_cancelled() && self.timeout != Some(Duration::ZERO);
-        worker.facts.waited(self.queued);
-        let started = Stopwatch::start();
-        let (outcome, result) = {
-            let _inside = self.inherited.enter();
-            run_contained(task, starts, &token)
-        };
-        worker.facts.ran(started);
+        let (outcome, result) = worker.run(&self.label, self.timeout, self.queued, task, &token);
         self.end(result);
         worker.give_back(token, self.timeout);
         outcome
@@ -251,6 +286,10 @@ where
             .1
             .map(drop)
     }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
 }
 
 impl<F: Send, R: Send, E: Send> Nudged for Packet<F, R, E> {
@@ -260,7 +299,7 @@ impl<F: Send, R: Send, E: Send> Nudged for Packet<F, R, E> {
     }
 }
 
-impl<F: Send, R: Send, E: Send> Slot<R, E> for Packet<F, R, E>
+impl<F: Send + 'static, R: Send + 'static, E: Send + 'static> Slot<R, E> for Packet<F, R, E>
 where
     F: FnOnce(&CancelToken) -> Result<R, E>,
 {

@@ -25,6 +25,7 @@
 //! * A task finds thread-locals as the task before it left them.
 
 mod builder;
+mod detached;
 mod err;
 mod handle;
 mod job;

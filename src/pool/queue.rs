@@ -134,7 +134,7 @@ pub(super) struct Queue<J> {
 }
 
 struct State<J> {
-    jobs: VecDeque<J>,
+    jobs: VecDeque<Queued<J>>,
     pending: usize,
     counts: Counts,
     /// By the number of a worker's seat.
@@ -156,6 +156,13 @@ struct State<J> {
     end_wanted: usize,
     /// What a shutdown handed back and nobody has collected.
     left: Vec<J>,
+}
+
+/// A job, with its label beside it: the job's own memory is another thread's yet, and looking at it
+/// would hold the lock for as long as that takes.
+struct Queued<J> {
+    job: J,
+    label: Label,
 }
 
 struct Seat {
@@ -199,6 +206,7 @@ impl<J: Labelled> Queue<J> {
         overflow: bool,
         cancelled: bool,
     ) -> Result<(), (Refused, J)> {
+        let label = job.label();
         let mut state = self.state.lock();
         let refused = if state.closed {
             Refused::Closed
@@ -208,7 +216,7 @@ impl<J: Labelled> Queue<J> {
             Refused::Full
         } else {
             state.pending += 1;
-            state.jobs.push_back(job);
+            state.jobs.push_back(Queued { job, label });
             let jobs = state.jobs.len();
             // Invariant 4: those that are awake take the first jobs; past the number of the idle,
             // all have been called.
@@ -359,7 +367,8 @@ impl<J: Labelled> Queue<J> {
         let mut state = self.state.lock();
         let jobs = std::mem::take(&mut state.jobs);
         self.places.notify_all();
-        jobs
+        drop(state);
+        jobs.into_iter().map(|queued| queued.job).collect()
     }
 
     /// What became of a backlog that was taken: so many cancelled, the others handed back.
@@ -489,10 +498,10 @@ impl<J: Labelled> State<J> {
         if self.is_surplus() {
             return None;
         }
-        let job = self.jobs.pop_front()?;
+        let Queued { job, label } = self.jobs.pop_front()?;
         self.running += 1;
         if let Some(seat) = &mut self.seats[seat] {
-            seat.serving = Some(job.label());
+            seat.serving = Some(label);
         }
         Some(job)
     }

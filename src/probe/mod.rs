@@ -36,6 +36,27 @@
 //! | `loop.is_last` | the loop has ended |
 //! | `loop.exit` | why: `broke`, `cancelled`, `deadline_exceeded`, `closed`, `panicked`, `abandoned`, or your own word |
 //! | `loop.slow_ms` | how long the pass took, in milliseconds, if it was over its time |
+//! | `otel.status_code` | `ERROR` after an end without `finish`: by it the tools of OpenTelemetry know a span that failed |
+//!
+//! # Sending them to OpenTelemetry
+//!
+//! The spans are [`tracing`](https://docs.rs/tracing)'s, so the layer of
+//! [`tracing-opentelemetry`](https://docs.rs/tracing-opentelemetry) takes them, with the batch
+//! processor and the OTLP exporter of the OpenTelemetry SDK behind it: no async runtime, if the
+//! exporter's HTTP client blocks. The example `loop_tracing` is all of that, ready to be copied. What
+//! it takes care of, and the SDK does not:
+//!
+//! * The SDK's shutdown says `Ok` when the collector was down and every span was lost. Count in an
+//!   exporter around the exporter, and in a processor around the processor, which drops what it has
+//!   no place for.
+//! * A collector that accepts and never answers holds the shutdown up for five seconds, and the
+//!   exporting thread for longer. Give the last flush a bound, and let a token close the sockets
+//!   when it is over: then the thread can be joined.
+//! * The SDK's retries sleep where nobody can wake them. Disable them, and retry in the HTTP client
+//!   with [`CancelToken::sleep`] and [`Backoff`](crate::backoff::Backoff).
+//!
+//! An event about a slow pass that still runs belongs to the span in which the probe was started; the
+//! layer drops it if there was none, or it has been closed.
 //!
 //! # Invariants
 //!
@@ -374,10 +395,11 @@ impl Probe {
             exit: None,
             slow: None,
             alarming: false,
+            failed: false,
         }
     }
 
-    fn end(&mut self, reason: &'static str, alarming: bool) {
+    fn end(&mut self, reason: &'static str, failed: bool) {
         if !self.shared.retire(self.passes) {
             return;
         }
@@ -389,7 +411,8 @@ impl Probe {
             total: self.total.or(Some(self.passes)),
             exit: Some(reason),
             slow,
-            alarming: alarming || slow.is_some(),
+            alarming: failed || slow.is_some(),
+            failed,
             ..self.breakpoint(self.passes)
         });
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::contain::contain;
-use crate::observe::{self, Breakpoint};
+use crate::observe::{self, Breakpoint, SpanOrigin};
 use crate::sync::{Arc, Mutex, Weak};
 use crate::threads::ThreadError;
 
@@ -209,6 +209,7 @@ pub(super) struct Watch {
     limit: Duration,
     period: Duration,
     on_slow: Option<OnSlow>,
+    origin: SpanOrigin,
     seen: Mutex<Seen>,
     /// Set once, before the watch is handed out (invariant 2).
     timer: OnceLock<Timer>,
@@ -239,6 +240,7 @@ impl Watch {
             limit,
             period,
             on_slow,
+            origin: SpanOrigin::here(),
             seen: Mutex::new(Seen {
                 at: 0,
                 since: now,
@@ -283,7 +285,7 @@ impl Watch {
     }
 
     fn tell(&self, iteration: u64, took: Duration) {
-        observe::overdue_pass(&Breakpoint {
+        let pass = Breakpoint {
             name: &self.shared.name,
             iteration,
             total: None,
@@ -292,7 +294,9 @@ impl Watch {
             exit: None,
             slow: Some(took),
             alarming: true,
-        });
+            failed: false,
+        };
+        observe::overdue_pass(&pass, &self.origin);
         if let Some(on_slow) = &self.on_slow {
             let pass = SlowPass {
                 name: self.shared.name.to_string(),

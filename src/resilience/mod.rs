@@ -1,13 +1,52 @@
 //! Floor 5: what to do when the other side is slow, or fails.
 //!
-//! | part | what it does |
+//! A call to something that may fail, hang or be overrun. Each part decides one thing and is used by
+//! itself; they fit into each other as closures do, the outer one around the inner one. All of them
+//! hand a [`CancelToken`](crate::CancelToken) down to the call, and end their own waits with it.
+//!
+//! | part | what it decides |
 //! |---|---|
+//! | [`breaker`] | whether to call at all: not while what is called is down |
+//! | [`retry`] | whether to try again, and when |
+//! | [`budget`] | how many retries all callers together may make |
 //! | [`Timeout`] | bounds a call that can be told, by a token with a deadline |
 //! | [`Abandoner`] | bounds a call that cannot: on a thread of its own, which is left behind when it is late |
 //! | [`Bulkhead`] | so many calls at a time, first come first served |
 //! | [`RateLimiter`], [`KeyedRateLimiter`] | so many calls in a time, for all or for each key |
 //! | [`Hedge`] | a second attempt when the first one is slow; the first success wins |
 //! | [`AdaptiveLimit`] | so many calls at a time, where the number is found out |
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::Duration;
+//! use cleanbreak::backoff::Backoff;
+//! use cleanbreak::resilience::breaker::CallError;
+//! use cleanbreak::{Breaker, CancelToken, Retry};
+//!
+//! let breaker = Breaker::builder().consecutive_failures(3).build().unwrap();
+//! let retry = Retry::builder()
+//!     .attempts(3)
+//!     .backoff(Backoff::exponential(Duration::from_millis(1)))
+//!     .retry_if(|error: &CallError<&str>| !error.is_rejected())
+//!     .build()
+//!     .unwrap();
+//!
+//! let token = CancelToken::new();
+//! let mut answers = [Err("reset"), Ok("stock: 7")].into_iter();
+//! let answer = retry.call(&token, |token| {
+//!     breaker.call(token, |_| answers.next().unwrap_or(Err("down")))
+//! });
+//! assert_eq!(answer.unwrap(), "stock: 7");
+//!
+//! // Three failures in a row: it calls no more, and the retry sees no use in trying again.
+//! let error = retry.call(&token, |token| breaker.call(token, |_| Err::<(), _>("down")));
+//! assert_eq!(error.unwrap_err().attempts(), 3);
+//! let error = retry.call(&token, |token| breaker.call(token, |_| Err::<(), _>("down")));
+//! let error = error.unwrap_err();
+//! assert_eq!(error.attempts(), 1);
+//! assert!(error.last_error().unwrap().is_rejected());
+//! ```
 
 mod abandon;
 mod adaptive;
@@ -19,15 +58,25 @@ mod latency;
 mod permits;
 mod rate_limit;
 mod semaphore;
+mod setting;
+mod sliced;
 mod timeout;
+
+pub mod breaker;
+pub mod budget;
+pub mod retry;
 
 pub use abandon::{
     AbandonError, AbandonedCall, Abandoner, AbandonerBuilder, Late, RefusedCall, RefusedKind,
 };
 pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptivePermit, Outcome};
+pub use breaker::Breaker;
+pub use budget::RetryBudget;
 pub use bulkhead::{Bulkhead, Permit};
 pub use call::CallError;
 pub use hedge::{Hedge, HedgeBuilder, HedgeError, HedgeStats};
 pub use rate_limit::{KeyedRateLimiter, Quota, RateLimitError, RateLimiter};
+pub use retry::Retry;
 pub use semaphore::AcquireError;
+pub use setting::InvalidSetting;
 pub use timeout::{Timeout, TimeoutError};

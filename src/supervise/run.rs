@@ -78,7 +78,7 @@ fn serve(shared: &Shared, body: Arc<Body>, context: Context, slot: &Slot, id: Ru
         slot.set(record).ok();
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let _span = shared.span.enter();
+        let _span = shared.span.clone().enter();
         body(&context)
     }));
     let cancelled = context.token.cancelled();

@@ -22,7 +22,7 @@ mod spawn;
 mod wait;
 
 pub(crate) use origin::{Inherited, Origin, OriginGuard};
-#[cfg(all(feature = "diagnose", target_os = "linux"))]
+#[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
 pub(crate) use registry::records;
 #[cfg(all(feature = "io", unix))]
 pub(crate) use registry::waiting_at;

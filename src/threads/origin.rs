@@ -93,7 +93,7 @@ impl Inherited {
         }
     }
 
-    pub(crate) fn enter(&self) -> InheritedGuard {
+    pub(crate) fn enter(self) -> InheritedGuard {
         InheritedGuard {
             _span: self.span.enter(),
             _origin: self.origin.0.is_some().then(|| self.origin.enter()),

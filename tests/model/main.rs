@@ -9,12 +9,17 @@
     reason = "the scenarios use a part of each file"
 )]
 
+mod breaker;
+mod budget;
 mod cancel;
 mod channel;
+mod clock;
 #[path = "../../src/contain.rs"]
 mod contain;
 mod group;
 mod permits;
 mod pool;
+#[path = "../../src/resilience/sliced.rs"]
+mod sliced;
 mod sync;
 mod threads;

@@ -1,0 +1,79 @@
+//! A call that succeeds allocates nothing, through a breaker, a retry and its shared budget.
+//!
+//! A binary of its own, because it counts every allocation of the process; and a single test, so
+//! that nothing else allocates.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use cleanbreak::backoff::Backoff;
+use cleanbreak::{Breaker, CancelToken, Retry, RetryBudget};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+#[allow(unsafe_code, reason = "a counting allocator")]
+// SAFETY: hands every call on to the system's allocator unchanged; `realloc` and `alloc_zeroed` are
+// the trait's own, which come by here.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises, handed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(mut body: impl FnMut()) -> usize {
+    (0..100).for_each(|_| body());
+    let before = ALLOCATIONS.load(Relaxed);
+    (0..10_000).for_each(|_| body());
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+#[test]
+fn a_call_that_succeeds_allocates_nothing() {
+    let token = CancelToken::new();
+    let by_count = Breaker::builder().build().unwrap();
+    let by_time = Breaker::builder().time_window(Duration::from_secs(60));
+    let by_time = by_time
+        .slow_calls(Duration::from_secs(60), 0.5)
+        .build()
+        .unwrap();
+    let budget = RetryBudget::builder().build().unwrap();
+    let retry = Retry::builder().backoff(Backoff::constant(Duration::ZERO));
+    let retry = retry.attempts(2).budget(&budget).build().unwrap();
+
+    for breaker in [&by_count, &by_time] {
+        let calls = allocations(|| {
+            let answer = retry.call(&token, |token| {
+                breaker.call(token, |token| match token.is_cancelled() {
+                    false => Ok(7),
+                    true => Err(()),
+                })
+            });
+            assert_eq!(answer.ok(), Some(7));
+        });
+        assert_eq!(calls, 0);
+        let permits = allocations(|| breaker.acquire().unwrap().success());
+        assert_eq!(permits, 0);
+    }
+    // Rejections neither; and one that is retried is seen to allocate, for its history.
+    by_count.force_open();
+    let rejected = allocations(|| assert!(by_count.call(&token, |_| Ok::<_, ()>(7)).is_err()));
+    assert_eq!(rejected, 0);
+    let retried = allocations(|| {
+        let answer = retry.call(&token, |token| by_count.call(token, |_| Ok::<_, ()>(7)));
+        assert!(answer.is_err());
+    });
+    assert!(retried >= 10_000, "{retried}");
+}
