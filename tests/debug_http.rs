@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cleanbreak::debug::{DebugError, DebugServer, DebugServerBuilder};
 use cleanbreak::leak::leak_check;
-use cleanbreak::{CancelToken, Clock, Pool, Probe, Ticker, scope};
+use cleanbreak::{Breaker, CancelToken, Clock, Pool, Probe, Ticker, scope};
 use crossbeam_channel::bounded;
 use serde_json::Value;
 use support::{PATIENCE, in_time, secs, until, until_waiting};
@@ -79,7 +79,7 @@ fn get(server: &DebugServer, path: &str) -> Answer {
     )
 }
 
-const PATHS: [(&str, &str); 12] = [
+const PATHS: [(&str, &str); 15] = [
     ("/debug/", "text/html; charset=utf-8"),
     ("/debug/threads", "text/plain; charset=utf-8"),
     ("/debug/threads?debug=1", "text/plain; charset=utf-8"),
@@ -90,6 +90,9 @@ const PATHS: [(&str, &str); 12] = [
     ("/debug/tokens.json", "application/json"),
     ("/debug/loops.json", "application/json"),
     ("/debug/pools.json", "application/json"),
+    ("/debug/breakers.json", "application/json"),
+    ("/debug/tickers.json", "application/json"),
+    ("/debug/values.json", "application/json"),
     ("/debug/state.json?stacks=1", "application/json"),
     ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
 ];
@@ -508,7 +511,7 @@ fn a_huge_tree_is_shown_in_part() {
 }
 
 #[test]
-fn loops_pools_and_tickers_are_shown_while_they_live() {
+fn loops_pools_breakers_and_tickers_are_shown_while_they_live() {
     in_time(|| {
         let server = server();
         let find = |path: &str, key: &str, value: &str| {
@@ -541,6 +544,23 @@ fn loops_pools_and_tickers_are_shown_while_they_live() {
         job.join().unwrap();
         drop(pool);
         assert_eq!(find("/debug/pools.json", "name", "shown-pool"), None);
+
+        let breaker = Breaker::builder().name("shown-breaker");
+        let breaker = breaker.consecutive_failures(2).build().unwrap();
+        let fail = || breaker.call(&CancelToken::new(), |_| Err::<(), _>("down"));
+        let find_it = || find("/debug/breakers.json", "name", "shown-breaker");
+        fail().unwrap_err();
+        let it = find_it().unwrap();
+        assert_eq!(it["state"], "CLOSED");
+        assert_eq!(it["consecutive_failures"], 1);
+        assert_eq!(it["remaining_open_seconds"], Value::Null);
+        fail().unwrap_err();
+        assert!(fail().unwrap_err().is_rejected());
+        let it = find_it().unwrap();
+        assert_eq!((&it["state"], &it["rejected"]), (&"OPEN".into(), &1.into()));
+        assert!(it["remaining_open_seconds"].as_f64().unwrap() > 0.0);
+        drop(breaker);
+        assert_eq!(find_it(), None);
 
         let ticker = Ticker::new(secs(3600)).unwrap();
         let line = format!("debug_http.rs:{}", line!() - 1);

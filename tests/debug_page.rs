@@ -8,7 +8,7 @@ mod support;
 
 use browser::Browser;
 use cleanbreak::debug::DebugServer;
-use cleanbreak::{CancelToken, Pool, Probe, Ticker, scope};
+use cleanbreak::{Breaker, CancelToken, Pool, Probe, Ticker, scope};
 use crossbeam_channel::bounded;
 use serde_json::json;
 use support::{in_time, secs, until_waiting};
@@ -39,7 +39,15 @@ fn the_page_shows_the_process_live_and_can_be_used() {
         server.watch_token("requests", &requests);
         let gone = requests.child();
         gone.cancel_with("the client went");
-        server.watch_value("breaker payments", || "half open, 2 of 3 probes".to_owned());
+        server.watch_value("queue", || "3 of 7".to_owned());
+        let payments = Breaker::builder()
+            .name("payments")
+            .consecutive_failures(1)
+            .build()
+            .unwrap();
+        payments
+            .call(&service, |_| Err::<(), _>("down"))
+            .unwrap_err();
         server.watch_value(EVIL, || EVIL.to_owned());
         let _ticker = Ticker::new(secs(1)).unwrap();
         let (_go, held) = bounded::<()>(0);
@@ -94,7 +102,7 @@ fn use_the_page(page: &mut Browser, server: &DebugServer) {
     page.look_like("light", 1300);
     page.call("Page.navigate", json!({"url": server.url()}));
     page.until("document.querySelector('tbody tr')");
-    page.until(&format!("{}.includes('half open')", rows("Values")));
+    page.until(&format!("{}.includes('3 of 7')", rows("Values")));
     page.until("document.querySelector('#status').textContent === 'live'");
     everything_is_there(page);
     names_are_text(page);
@@ -135,7 +143,8 @@ fn everything_is_there(page: &mut Browser) {
                 "cancelled: the client went",
             ],
         ),
-        ("Values", &["breaker payments", "half open, 2 of 3 probes"]),
+        ("Breakers", &["payments", "open", "debug_page.rs"]),
+        ("Values", &["queue", "3 of 7"]),
     ] {
         let text = page.eval(&rows(section));
         let text = text.as_str().unwrap();

@@ -6,6 +6,7 @@ use super::watched::{Named, Tree};
 use crate::diagnose::{Maybe, Seconds, Text, ThreadDump, list};
 use crate::pool::PoolInfo;
 use crate::probe::LoopInfo;
+use crate::resilience::breaker::{self, BreakerInfo};
 use crate::sync::Arc;
 use crate::ticker::TickerInfo;
 use crate::{pool, probe, ticker};
@@ -29,10 +30,11 @@ fn quoted(value: impl Display) -> String {
 /// All that the page shows beside values, of one moment as nearly as can be.
 pub(super) fn state(at: Seconds, dump: &ThreadDump, trees: &[Tree]) -> String {
     format!(
-        "{{\"at_seconds\":{at},\"dump\":{},\"loops\":{},\"pools\":{},\"tickers\":{},\"tokens\":{}}}",
+        "{{\"at_seconds\":{at},\"dump\":{},\"loops\":{},\"pools\":{},\"breakers\":{},\"tickers\":{},\"tokens\":{}}}",
         dump.to_json(),
         loops(),
         pools(),
+        breakers(),
         tickers(),
         tokens(trees)
     )
@@ -69,6 +71,31 @@ pub(super) fn pools() -> String {
         )?;
         let (cancelled, abandoned) = (it.cancelled, it.abandoned);
         write!(out, "\"cancelled\":{cancelled},\"abandoned\":{abandoned}}}")
+    })
+}
+
+pub(super) fn breakers() -> String {
+    array(&breaker::live(), |out, it: &BreakerInfo| {
+        let (name, at) = (Text(&it.name), quoted(it.built_at));
+        let (seen, counts) = (it.snapshot, it.snapshot.counts);
+        let remaining = Maybe(seen.remaining_open.map(Seconds));
+        write!(out, "{{\"id\":{},\"name\":{name},\"built_at\":{at},", it.id)?;
+        write!(out, "\"state\":{},", quoted(seen.state))?;
+        write!(out, "\"in_state_seconds\":{},", Seconds(it.in_state))?;
+        write!(out, "\"remaining_open_seconds\":{remaining},")?;
+        write!(
+            out,
+            "\"calls\":{},\"failures\":{},",
+            counts.calls, counts.failures
+        )?;
+        write!(out, "\"slow\":{},", counts.slow)?;
+        write!(
+            out,
+            "\"consecutive_failures\":{},",
+            counts.consecutive_failures
+        )?;
+        write!(out, "\"probes_running\":{},", seen.probes_running)?;
+        write!(out, "\"rejected\":{}}}", seen.rejected)
     })
 }
 

@@ -3,7 +3,7 @@
 //! A [`DebugServer`] is to threads what Go's
 //! [`net/http/pprof`](https://pkg.go.dev/net/http/pprof) is to goroutines: a small HTTP server in the
 //! process, on loopback. It shows all threads with what they wait on and for how long, the loops that
-//! have a [`Probe`](crate::Probe), pools, tickers, and trees of tokens; live, in a browser, or with
+//! have a [`Probe`](crate::Probe), pools, breakers, tickers, and trees of tokens; live, in a browser, or with
 //! curl.
 //!
 //! New, and not final: names and formats may change before 1.0.
@@ -20,9 +20,10 @@
 //! | `/debug/tokens`, `/debug/tokens.json` | the trees of tokens that were [put there](DebugServer::watch_token) |
 //! | `/debug/loops.json` | [`probe::live`](crate::probe::live) |
 //! | `/debug/pools.json` | [`pool::live`](crate::pool::live) |
+//! | `/debug/breakers.json` | [`breaker::live`](crate::resilience::breaker::live) |
 //! | `/debug/tickers.json` | [`ticker::live`](crate::ticker::live) |
-//! | `/debug/values.json` | [values](DebugServer::watch_value) of the program's own: breakers, bulkheads, limits |
-//! | `/debug/state.json` | threads without stacks, loops, pools, tickers and tokens in one |
+//! | `/debug/values.json` | [values](DebugServer::watch_value) of the program's own: bulkheads, limits, queues |
+//! | `/debug/state.json` | threads without stacks, loops, pools, breakers, tickers and tokens in one |
 //! | `/metrics` | if a [renderer](DebugServerBuilder::metrics) was given |
 //!
 //! Those with threads take `stacks=0` (faster), and `tid=N` for one thread alone.
@@ -47,8 +48,8 @@
 //! * There are no passwords: every user of the machine can read the page.
 //! * It is no web server: one request for each connection, no TLS, no HTTP/2.
 //! * A renderer that hangs holds up the others, and the drop; dumps go on.
-//! * Supervisors, groups and breakers have no list of their own here: a supervisor's and a group's
-//!   threads are among the threads, and the rest is what values are for.
+//! * Supervisors, groups, bulkheads and rate limits have no list of their own here: a supervisor's and
+//!   a group's threads are among the threads, and the rest is what values are for.
 //!
 //! # Performance
 //!

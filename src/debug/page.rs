@@ -5,7 +5,7 @@ pub(super) const HTML: &str = include_str!("page.html");
 /// No source but this server; of scripts and styles only those of the page, which are named by their
 /// hashes (a test compares). `style` attributes and what else might come in with a name are dead.
 pub(super) const POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-6vgcwVQ2FypJp1NEPfsF6wP0lY3Kh7a5yuwnDe26DdA='; \
+     script-src 'sha256-K/nEW1UrzgB3Wp28bgdNTU4rv8gLd5qpFrvi5aO+4H0='; \
      style-src 'sha256-g4P9OvNLxNx+Nq06NZnw7Qr90aNKaLqs6WHsMUrs+KI='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -69,6 +69,7 @@ fn route(shared: &Shared, token: &CancelToken, request: &Request) -> Response {
         "/debug/tokens.json" => Response::ok(JSON, json::tokens(&watched.trees())),
         "/debug/loops.json" => Response::ok(JSON, json::loops()),
         "/debug/pools.json" => Response::ok(JSON, json::pools()),
+        "/debug/breakers.json" => Response::ok(JSON, json::breakers()),
         "/debug/tickers.json" => Response::ok(JSON, json::tickers()),
         "/debug/values.json" => one_at_a_time(&shared.renders, token, || {
             Response::ok(JSON, json::values(&watched.values()))

@@ -213,8 +213,8 @@ impl DebugServer {
         self.shared.watched.watch_token(name, token)
     }
 
-    /// Shows a value of your own under a name, such as the state of a breaker or the length of a
-    /// queue; in the place of one that had it. It is called when somebody looks, on a thread of the
+    /// Shows a value of your own under a name, such as the length of a queue or the use of a
+    /// bulkhead; in the place of one that had it. It is called when somebody looks, on a thread of the
     /// server's; keep it short, and without the server in it. A panic in it is contained. What is
     /// longer than 4 kB is cut.
     ///
