@@ -4,12 +4,11 @@ use std::fmt::{self, Display, Write};
 
 use super::watched::{Named, Tree};
 use crate::diagnose::{Maybe, Seconds, Text, ThreadDump, list};
-use crate::pool::PoolInfo;
-use crate::probe::LoopInfo;
+use crate::pool::{self, PoolInfo};
+use crate::probe::{self, LoopInfo};
 use crate::resilience::breaker::{self, BreakerInfo};
 use crate::sync::Arc;
-use crate::ticker::TickerInfo;
-use crate::{pool, probe, ticker};
+use crate::ticker::{self, TickerInfo};
 
 /// Into a string, so that nothing can fail.
 fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
