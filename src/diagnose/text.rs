@@ -64,6 +64,13 @@ fn group_of(group: &ThreadGroup<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     stack(&first.stack, f)
 }
 
+impl fmt::Display for Stack {
+    /// A line for each function, and one for its place in the source; last, what is missing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        stack(self, f)
+    }
+}
+
 impl fmt::Display for DumpedThread {
     /// A block of lines: a title, what the thread waits on, its stack, and where it was spawned.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,6 +23,8 @@ pub struct Straggler {
     /// What it waits on, if the library can see it; see
     /// [`threads::waiting_on`](crate::threads::waiting_on).
     pub waiting: Option<WaitInfo>,
+    /// Its stack, if reports show them; see the module `diagnose`.
+    pub stack: Option<String>,
     /// For how long the group has been waiting for it since the cancellation.
     pub overdue: Duration,
 }
@@ -39,7 +41,8 @@ impl fmt::Display for Straggler {
         match &self.waiting {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
-        }
+        }?;
+        threads::StackText(self.stack.as_ref()).fmt(f)
     }
 }
 
@@ -149,6 +152,7 @@ impl Watch {
                 name: task.name.to_string(),
                 spawned_at: task.site,
                 waiting: thread.waiting(),
+                stack: thread.stack(),
                 overdue,
             })
         };

@@ -27,7 +27,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::threads::{self, Origin, OriginGuard, ThreadInfo};
+use crate::threads::{self, Origin, OriginGuard, StackText, ThreadInfo};
 
 /// How long threads on their way out are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -147,6 +147,10 @@ impl LeakCheck {
         match threads.is_empty() {
             true => Ok(()),
             false => Err(LeakedThreads {
+                stacks: threads
+                    .iter()
+                    .map(|thread| threads::stack_of(thread.tid))
+                    .collect(),
                 threads,
                 begun_at: self.begun_at,
             }),
@@ -186,6 +190,8 @@ impl fmt::Debug for LeakCheck {
 #[derive(Clone, Debug)]
 pub struct LeakedThreads {
     threads: Vec<ThreadInfo>,
+    /// Of each, if reports show them.
+    stacks: Vec<Option<String>>,
     begun_at: &'static Location<'static>,
 }
 
@@ -208,9 +214,10 @@ impl fmt::Display for LeakedThreads {
         let count = self.threads.len();
         let threads = if count == 1 { "thread" } else { "threads" };
         write!(f, "{count} {threads} leaked since {}:", self.begun_at)?;
-        self.threads
-            .iter()
-            .try_for_each(|thread| write!(f, "\n  {thread}"))
+        let threads = self.threads.iter().zip(&self.stacks);
+        threads
+            .into_iter()
+            .try_for_each(|(thread, stack)| write!(f, "\n  {thread}{}", StackText(stack.as_ref())))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cancel::CancelToken;
 use crate::clock::Instant;
 use crate::contain::contain;
 use crate::sync::Arc;
-use crate::threads::WaitInfo;
+use crate::threads::{StackText, WaitInfo};
 
 /// What a shutdown does with the tasks that have not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +188,8 @@ pub struct Stuck {
     /// What it waits on, if the library can see it; see
     /// [`threads::waiting_on`](crate::threads::waiting_on).
     pub waiting: Option<WaitInfo>,
+    /// Its stack, if reports show them; see the module `diagnose`.
+    pub stack: Option<String>,
     /// For how long the shutdown has been waiting without seeing any task end; zero in a report
     /// from inside a task, which does not wait.
     pub overdue: Duration,
@@ -205,7 +207,8 @@ impl fmt::Display for Stuck {
         match &self.waiting {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
-        }
+        }?;
+        StackText(self.stack.as_ref()).fmt(f)
     }
 }
 
@@ -213,7 +216,8 @@ fn stuck(running: Vec<Running>, pool: &Arc<str>, overdue: Duration) -> Vec<Stuck
     let describe = |running: Running| Stuck {
         name: running.label.name.as_ref().unwrap_or(pool).to_string(),
         submitted_at: running.label.site,
-        waiting: running.record.and_then(|record| record.waiting()),
+        waiting: running.record.as_ref().and_then(|record| record.waiting()),
+        stack: running.record.and_then(|record| record.stack()),
         overdue,
     };
     running.into_iter().map(describe).collect()

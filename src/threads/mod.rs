@@ -22,11 +22,15 @@ mod spawn;
 mod wait;
 
 pub(crate) use origin::{Inherited, Origin, OriginGuard};
+#[cfg(feature = "diagnose")]
+pub(crate) use registry::provide_stacks;
 #[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
 pub(crate) use registry::records;
 #[cfg(all(feature = "io", unix))]
 pub(crate) use registry::waiting_at;
-pub(crate) use registry::{Record, Task, await_retired, current_record, run_task};
+pub(crate) use registry::{
+    Record, StackText, Task, await_retired, current_record, run_task, stack_of,
+};
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 pub use spawn::ThreadError;
 pub(crate) use spawn::{Handle, Spec, spawn};

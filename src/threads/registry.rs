@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::moment::{Moment, now};
@@ -186,6 +186,11 @@ impl Record {
     }
 
     /// The kernel's number of the thread, if that is known.
+    /// Its stack as text, if something above the threads provides that.
+    pub(crate) fn stack(&self) -> Option<String> {
+        stack_of(self.tid())
+    }
+
     pub(crate) fn tid(&self) -> Option<u32> {
         let tid = self.tid.load(Ordering::Relaxed);
         (tid != 0).then_some(tid)
@@ -208,6 +213,32 @@ impl From<Wait> for WaitInfo {
     fn from(Wait { on, at, since }: Wait) -> Self {
         let since = since.to_instant();
         Self { on, at, since }
+    }
+}
+
+/// Who looks at the stack of the thread with a number of the kernel's: a floor far above, so it says
+/// so from there.
+static STACKS: OnceLock<fn(u32) -> Option<String>> = OnceLock::new();
+
+#[cfg(feature = "diagnose")]
+pub(crate) fn provide_stacks(look: fn(u32) -> Option<String>) {
+    STACKS.set(look).ok();
+}
+
+/// For reports, which call it with no lock held: it takes milliseconds.
+pub(crate) fn stack_of(tid: Option<u32>) -> Option<String> {
+    STACKS.get()?(tid?)
+}
+
+/// What a report writes behind a thread: its stack, if there is one, on lines of its own.
+pub(crate) struct StackText<'a>(pub(crate) Option<&'a String>);
+
+impl fmt::Display for StackText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.0.into_iter().flat_map(|stack| stack.lines());
+        lines
+            .into_iter()
+            .try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 
