@@ -222,7 +222,11 @@ fn a_thread_shows_its_stack(page: &mut Browser) {
         rows("Threads")
     ));
     page.eval(&open("it.closest('tr').className === 'member'"));
-    let stack = if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+    let stack = if cfg!(all(
+        target_os = "linux",
+        target_arch = "x86_64",
+        not(cleanbreak_portable)
+    )) {
         "CancelToken"
     } else {
         "tack"
