@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::builder::BreakerBuilder;
 use super::err::{CallError, Rejected};
+use super::list;
 use super::permit::{Outcome, Pass, Permit};
 use super::shared::Shared;
 use super::state::{Snapshot, State};
@@ -67,6 +68,8 @@ impl Breaker {
 
     pub(super) fn new(shared: Shared) -> Self {
         let shared = Arc::new(shared);
+        // Its own, so nobody else has set it.
+        shared.listed.set(list::enlist(&shared)).ok();
         Self { shared }
     }
 
