@@ -64,6 +64,7 @@
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //! | [`leak`] | threads that did not come home, for tests |
 //! | `diagnose` | a dump of all threads with their stacks (feature `diagnose`; stacks on Linux, x86-64) |
+//! | `debug` | a page about the process, on loopback (feature `debug-http`, Unix) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
@@ -72,6 +73,8 @@
 mod contain;
 
 mod sync;
+
+mod roll;
 
 #[cfg(feature = "metrics")]
 pub mod observe;
@@ -112,6 +115,9 @@ pub mod leak;
 
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
+
+#[cfg(all(feature = "debug-http", unix))]
+pub mod debug;
 
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};

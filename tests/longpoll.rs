@@ -562,3 +562,52 @@ fn a_port_that_is_taken_is_named_and_exits_1() {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains(&port), "{said}");
 }
+
+#[cfg(feature = "debug-http")]
+#[test]
+fn the_debug_page_shows_the_waiting_polls_and_goes_with_the_service() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::SocketAddr;
+
+    let (reader, writer) = pipe().expect("a pipe");
+    let service = Service::start_logging_to(writer.into(), &["--debug-port=0"]);
+    let mut line = String::new();
+    let mut log = BufReader::new(reader);
+    log.read_line(&mut line)
+        .expect("the service logs where the page is");
+    let (_, address) = line.split_once("debug page on http://").expect(&line);
+    let (address, _) = address.split_once('/').expect(&line);
+    let address: SocketAddr = address.parse().expect(&line);
+    let get = |path: &str| {
+        let mut page = dial(address).expect("the page is served");
+        write!(page, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        page.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    let mut clients = crowd(&service, "a", 3);
+    let threads = get("/debug/threads?debug=2");
+    // Maybe that of the watch too, which is ending.
+    assert!(threads.matches("\"connection\"").count() >= 3, "{threads}");
+    let values = get("/debug/values.json");
+    assert!(
+        values.ends_with(r#"[{"name":"polls that wait","value":"3"}]"#),
+        "{values}"
+    );
+    let tokens = get("/debug/tokens");
+    assert!(tokens.contains("\"stop\": active") && tokens.contains("\"serving\": active"));
+    assert!(get("/debug/loops.json").contains("\"journal\""));
+    let ended = service.stop(Signal::TERM);
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.report);
+    assert!(dial(address).is_none());
+    assert_released(&mut clients);
+}
+
+#[cfg(not(feature = "debug-http"))]
+#[test]
+fn without_its_feature_the_debug_page_is_refused() {
+    let output = run(&["--port=0", "--debug-port=0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("debug-http"), "{log}");
+}

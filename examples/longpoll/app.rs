@@ -21,6 +21,7 @@
 
 mod body;
 mod connection;
+mod debug;
 mod http;
 mod link;
 mod registry;
@@ -45,6 +46,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use scopeguard::guard;
 
 use connection::Connection;
+use debug::DebugPage;
 use service::{Entry, Service, count, log, print};
 use settings::{Arguments, Command, Live, help};
 use shutdown::Shutdown;
@@ -83,7 +85,8 @@ fn serve(live: Live) -> anyhow::Result<()> {
         server::listen(port).with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;
     let (journal, entries) = SafeChannel::bounded(JOURNAL);
     let service = Service::new(live, journal);
-    let shutdown = run_watched(&service, &entries, listener)?;
+    let debug = DebugPage::start(service.live.current().debug_port, &service)?;
+    let shutdown = run_watched(&service, &entries, listener, &debug)?;
     print(format_args!("{shutdown}\n{}", service.answers()));
     Ok(())
 }
@@ -93,6 +96,7 @@ fn run_watched(
     service: &Service,
     entries: &SafeReceiver<Entry>,
     listener: TcpListener,
+    debug: &DebugPage,
 ) -> anyhow::Result<Shutdown> {
     let mut shutdown = scope(&CancelToken::new(), |group| {
         // Deadlines come and go with every request: the timer's thread stays for as long as they
@@ -100,12 +104,13 @@ fn run_watched(
         let _timer = Clock::system().keep_timer()?;
         let (stop, joined) = (CancelToken::new(), CancelToken::new());
         let _ends = (stop.clone().drop_guard(), joined.clone().drop_guard());
+        debug.watch("stop", &stop);
         let told = stop.clone();
         group.spawn_named("watchdog", move |_| {
             workers::watchdog(service, &told, &joined);
             Ok(())
         })?;
-        run_workers(service, entries, listener, &stop)
+        run_workers(service, entries, listener, &stop, debug)
     })?;
     shutdown.joined();
     Ok(shutdown)
@@ -117,6 +122,7 @@ fn run_workers(
     entries: &SafeReceiver<Entry>,
     listener: TcpListener,
     stop: &CancelToken,
+    debug: &DebugPage,
 ) -> anyhow::Result<Shutdown> {
     // Before the service says that it listens: no signal after that meets the default action.
     let ends = [SIGINT, SIGTERM];
@@ -143,7 +149,7 @@ fn run_workers(
             "listening on http://{}",
             listener.local_addr()?
         ));
-        run_connections(service, listener, stop)
+        run_connections(service, listener, stop, debug)
     })
 }
 
@@ -157,6 +163,7 @@ fn run_connections(
     service: &Service,
     listener: TcpListener,
     stop: &CancelToken,
+    debug: &DebugPage,
 ) -> anyhow::Result<Shutdown> {
     // A panic in one connection is its client's bad luck, not the end of the service: it is
     // counted, and the panic hook has printed it.
@@ -166,6 +173,8 @@ fn run_connections(
         .collect_panics();
     builder.scope(&CancelToken::new(), |connections| {
         let serving = connections.token().child();
+        debug.watch("connections", connections.token());
+        debug.watch("serving", &serving);
         let closed = CancelToken::new();
         let (stopped, door, below) = (stop.clone(), closed.clone(), serving.clone());
         let acceptor = connections.spawn_named("acceptor", move |_| {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cleanbreak::flow::Exit;
 use cleanbreak::io::{Interest, Notify, wait_ready_timeout};
-use cleanbreak::{CancelToken, SafeReceiver, SafeSender};
+use cleanbreak::{CancelToken, Probe, SafeReceiver, SafeSender};
 use parking_lot::Mutex;
 
 use super::registry::Registry;
@@ -73,14 +74,19 @@ impl Service {
     /// The journal: sums up the entries until the channel is closed and read to its end, so that
     /// nothing that was noted before the close is missing from the report.
     pub(crate) fn keep_journal(&self, entries: &SafeReceiver<Entry>) {
-        'entries: loop {
+        // What the debug page shows: answers per second.
+        let mut probe = Probe::new("journal");
+        let exit: Exit = 'entries: loop {
+            probe.idle();
             let Ok(entry) = entries.recv() else {
-                break 'entries;
+                break 'entries Exit::Closed;
             };
+            probe.pass();
             let mut answers = self.tally.answers.lock();
             *answers.by_status.entry(entry.status).or_default() += 1;
             answers.bytes += entry.bytes as u64;
-        }
+        };
+        probe.finish(&exit);
     }
 
     pub(crate) fn answers(&self) -> Answers {

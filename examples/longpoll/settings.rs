@@ -8,9 +8,14 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-/// Key, default, meaning. All but the port follow a reload, for what begins after it.
+/// Key, default, meaning. All but the ports follow a reload, for what begins after it.
 const KEYS: &[(&str, &str, &str)] = &[
     ("port", "8080", "TCP port on 127.0.0.1, 0 for any free one"),
+    (
+        "debug-port",
+        "off",
+        "port of the debug page (a build with the feature debug-http)",
+    ),
     ("heartbeat", "10s", "time between heartbeat lines"),
     (
         "max-connections",
@@ -64,6 +69,7 @@ const KEYS: &[(&str, &str, &str)] = &[
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) port: u16,
+    pub(crate) debug_port: Option<u16>,
     pub(crate) heartbeat: Duration,
     pub(crate) max_connections: usize,
     pub(crate) max_head: usize,
@@ -96,6 +102,7 @@ impl Settings {
     fn set(&mut self, key: &str, value: &str) -> Result<(), Problem> {
         let parsed = match key {
             "port" => store(&mut self.port, value.parse().ok()),
+            "debug-port" => store(&mut self.debug_port, optional_port(value)),
             "heartbeat" => store(&mut self.heartbeat, duration(value)),
             "max-connections" => store(&mut self.max_connections, size(value)),
             "max-head" => store(&mut self.max_head, size(value)),
@@ -145,6 +152,14 @@ impl Settings {
 
 fn store<T>(field: &mut T, parsed: Option<T>) -> Option<()> {
     parsed.map(|value| *field = value)
+}
+
+/// `off`, or a port.
+fn optional_port(text: &str) -> Option<Option<u16>> {
+    match text {
+        "off" => Some(None),
+        port => Some(Some(port.parse().ok()?)),
+    }
 }
 
 /// A positive number with an optional binary `k` or `m`.
@@ -302,17 +317,20 @@ mod tests {
         let standard = Settings::standard().unwrap();
         assert_eq!((standard.port, standard.max_body), (8080, 64 * 1024));
         assert_eq!(standard.poll_wait, Duration::from_secs(30));
+        assert_eq!(standard.debug_port, None);
     }
 
     #[test]
     fn both_spellings_of_an_option_are_read_and_the_last_one_counts() {
         let read = settings(&["--port", "1", "--poll-wait=2s", "--port=3"]).unwrap();
         assert_eq!((read.port, read.poll_wait), (3, Duration::from_secs(2)));
+        assert_eq!(settings(&["--debug-port=0"]).unwrap().debug_port, Some(0));
     }
 
     #[test]
     fn mistakes_are_named() {
-        let wrong: [&[&str]; 6] = [
+        let wrong: [&[&str]; 7] = [
+            &["--debug-port", "on"],
             &["serve"],
             &["--port"],
             &["--port", "65536"],

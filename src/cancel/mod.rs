@@ -33,10 +33,15 @@
 
 mod cause;
 mod hook;
+#[cfg(all(feature = "debug-http", unix))]
+mod look;
 mod node;
 mod registration;
 mod slab;
 mod token;
+
+#[cfg(all(feature = "debug-http", unix))]
+pub(crate) use look::{Bounds, TokenLook, WeakToken};
 
 pub use cause::{CancelKind, Cancelled, Cause};
 pub use registration::{DropGuard, Registration};

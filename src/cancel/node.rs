@@ -90,6 +90,15 @@ struct Marked {
     unswept: Option<Cancelled>,
 }
 
+/// What a look at a node finds below it.
+#[cfg(all(feature = "debug-http", unix))]
+pub(crate) struct Glance<X> {
+    /// The first of them.
+    pub(crate) children: Vec<Arc<Node<X>>>,
+    pub(crate) count: usize,
+    pub(crate) hooks: usize,
+}
+
 /// What a node keeps for the token.
 pub(crate) trait Extra {
     /// How the node has ended already, if it has and nobody has told it yet: a deadline of its own
@@ -267,6 +276,20 @@ impl<X: Extra> Node<X> {
     pub(crate) fn handles(self: &Arc<Self>) -> usize {
         let inner = self.inner.lock();
         Arc::strong_count(self).saturating_sub(inner.count_children())
+    }
+
+    /// For people to look at; `most` children at most.
+    #[cfg(all(feature = "debug-http", unix))]
+    pub(crate) fn glance(&self, most: usize) -> Glance<X> {
+        let inner = self.inner.lock();
+        let slab = inner.children.iter();
+        let children = slab.flat_map(|children| children.iter_from(0));
+        let alive = children.filter_map(|(_, child)| child.upgrade());
+        Glance {
+            children: alive.take(most).collect(),
+            count: inner.count_children(),
+            hooks: inner.rare.as_ref().map_or(0, |rare| rare.hooks.len()),
+        }
     }
 
     pub(crate) fn parents(&self) -> impl Iterator<Item = &Arc<Self>> {

@@ -490,6 +490,16 @@ impl CancelToken {
         false
     }
 
+    #[cfg(all(feature = "debug-http", unix))]
+    pub(super) fn node(&self) -> &Arc<TokenNode> {
+        &self.node
+    }
+
+    #[cfg(all(feature = "debug-http", unix))]
+    pub(super) fn from_node(node: Arc<TokenNode>) -> Self {
+        Self { node }
+    }
+
     /// Whether this handle is as good as new: nothing that was made from it is left anywhere, so
     /// that it can serve as somebody else's new token.
     pub(crate) fn is_untouched(&self) -> bool {

@@ -25,7 +25,7 @@ fn write_dump(out: &mut String, dump: &ThreadDump) -> fmt::Result {
     out.write_char('}')
 }
 
-fn list<T>(
+pub(crate) fn list<T>(
     out: &mut String,
     items: &[T],
     mut item: impl FnMut(&mut String, &T) -> fmt::Result,
@@ -120,7 +120,7 @@ fn write_frame(out: &mut String, frame: &Frame) -> fmt::Result {
     )
 }
 
-struct Maybe<T>(Option<T>);
+pub(crate) struct Maybe<T>(pub(crate) Option<T>);
 
 impl<T: fmt::Display> fmt::Display for Maybe<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,7 +131,7 @@ impl<T: fmt::Display> fmt::Display for Maybe<T> {
     }
 }
 
-struct Seconds(Duration);
+pub(crate) struct Seconds(pub(crate) Duration);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +141,7 @@ impl fmt::Display for Seconds {
 
 /// A string with its quotes, as RFC 8259 wants it: quotes, backslashes and control characters
 /// escaped.
-struct Text<'a>(&'a str);
+pub(crate) struct Text<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

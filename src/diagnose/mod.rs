@@ -101,6 +101,9 @@ mod task;
 mod text;
 mod thread;
 
+#[cfg(all(feature = "debug-http", unix))]
+pub(crate) use json::{Maybe, Seconds, Text, list};
+
 pub use dump::{DumpBuilder, Grouped, ThreadDump, ThreadGroup};
 pub use stack::{Frame, Stack, StackProblem};
 pub use thread::{DumpedThread, OsState, SystemCall};

@@ -8,6 +8,7 @@ use super::builder::PoolBuilder;
 use super::detached::Detached;
 use super::err::{SubmitError, SubmitErrorKind};
 use super::job::{Job, Packet, Run};
+use super::list::{self, Entry};
 use super::queue::{Label, Refused};
 use super::report::{Report, Shutdown};
 use super::shared::Shared;
@@ -56,6 +57,7 @@ where
     shared: Arc<Shared<E>>,
     /// Ends what waits when the pool's token is cancelled.
     _hook: Registration,
+    _listed: Entry,
 }
 
 impl Pool {
@@ -75,6 +77,7 @@ impl<E: Send + 'static> Pool<E> {
             }
         });
         Self {
+            _listed: list::enlist(&shared),
             shared,
             _hook: hook,
         }

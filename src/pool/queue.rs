@@ -112,6 +112,16 @@ pub(super) struct Snapshot<J> {
     pub(super) left: Vec<J>,
 }
 
+/// What somebody finds who looks by.
+pub(super) struct Look {
+    pub(super) counts: Counts,
+    pub(super) workers: usize,
+    pub(super) running: usize,
+    pub(super) queued: usize,
+    pub(super) bound: usize,
+    pub(super) open: bool,
+}
+
 pub(super) struct Queue<J> {
     bound: usize,
     state: Mutex<State<J>>,
@@ -420,6 +430,19 @@ impl<J: Labelled> Queue<J> {
             running: state.running(),
             queued: state.pending - state.running,
             left: std::mem::take(&mut state.left),
+        }
+    }
+
+    /// What there is to see, all of one moment.
+    pub(super) fn look(&self) -> Look {
+        let state = self.state.lock();
+        Look {
+            counts: state.counts,
+            workers: state.workers,
+            running: state.running,
+            queued: state.jobs.len(),
+            bound: self.bound,
+            open: !state.closed && !state.cancelled,
         }
     }
 

@@ -25,20 +25,24 @@
 //! 2. Lock order: a ticker's arm, its state, the clock.
 
 mod grid;
+mod list;
 
 use std::fmt;
 use std::ops::Deref;
+use std::panic::Location;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::observe;
+use crate::roll::Listed;
 use crate::sync::{Arc, Mutex};
 use crate::threads::ThreadError;
 use grid::Grid;
 
 pub use grid::MissedTicks;
+pub use list::{TickerInfo, live};
 
 /// How many undelivered ticks [`MissedTicks::Burst`] keeps.
 const BURST_CAPACITY: usize = 1024;
@@ -107,10 +111,12 @@ pub struct Tick {
 pub struct Ticker {
     shared: Arc<Shared>,
     arm: Mutex<Option<Arm>>,
+    _listed: Listed<Shared>,
 }
 
 struct Shared {
     clock: Clock,
+    site: &'static Location<'static>,
     ticks: Receiver<Tick>,
     state: Mutex<State>,
 }
@@ -175,6 +181,7 @@ impl TickerBuilder {
     /// # Errors
     ///
     /// See [`TickerError`].
+    #[track_caller]
     pub fn start(self) -> Result<Ticker, TickerError> {
         let capacity = match self.missed {
             MissedTicks::Burst => BURST_CAPACITY,
@@ -199,11 +206,16 @@ impl TickerBuilder {
         observe::ticks(u64::from(self.immediate), 0);
         let shared = Arc::new(Shared {
             clock: self.clock,
+            site: Location::caller(),
             ticks,
             state,
         });
         let arm = Mutex::new(Shared::arm(&shared, 0, grid.after(start, 1))?);
-        Ok(Ticker { shared, arm })
+        Ok(Ticker {
+            _listed: list::enlist(&shared),
+            shared,
+            arm,
+        })
     }
 }
 
@@ -214,6 +226,7 @@ impl Ticker {
     ///
     /// [`TickerError::ZeroPeriod`], or [`TickerError::Spawn`] if the clock's timer thread cannot be
     /// started. A period too long to count is no error: it never ticks.
+    #[track_caller]
     pub fn new(period: Duration) -> Result<Self, TickerError> {
         Self::builder(period).start()
     }

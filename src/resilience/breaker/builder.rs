@@ -211,6 +211,7 @@ impl BreakerBuilder {
     ///
     /// [`InvalidSetting`], if a setting makes no sense: a zero, a rate that is not above 0 and up to 1,
     /// a minimum that is more than the window holds, more successes than probes.
+    #[track_caller]
     pub fn build(self) -> Result<Breaker, InvalidSetting> {
         let rules = self.rules()?;
         let mut delays = match self.seed {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::call::CallError;
 use super::builder::BreakerBuilder;
 use super::err::Rejected;
+use super::list;
 use super::permit::{Outcome, Pass, Permit};
 use super::shared::Shared;
 use super::state::{Snapshot, State};
@@ -69,6 +70,8 @@ impl Breaker {
 
     pub(super) fn new(shared: Shared) -> Self {
         let shared = Arc::new(shared);
+        // Its own, so nobody else has set it.
+        shared.listed.set(list::enlist(&shared)).ok();
         Self { shared }
     }
 

@@ -1,5 +1,7 @@
 //! What the handles and permits of one breaker share, and what is done after a transition.
 
+use std::panic::Location;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::cell::{Cell, Look, Passed};
@@ -12,6 +14,7 @@ use crate::backoff::Delays;
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::contain::{contain, drop_contained};
 use crate::observe::{self, BreakerFacts};
+use crate::roll::Listed;
 use crate::sync::{Arc, AtomicU64, Ordering, Weak};
 
 pub(super) type Listener = Box<dyn Fn(&Transition) + Send + Sync>;
@@ -24,6 +27,9 @@ pub(super) struct Shared {
     pub(super) cell: Cell<Extra>,
     pub(super) clock: Clock,
     pub(super) name: Arc<str>,
+    pub(super) site: &'static Location<'static>,
+    /// Set once, when there is a reference to be weak.
+    pub(super) listed: OnceLock<Listed<Self>>,
     /// From how long on a call is slow, if anybody cares.
     pub(super) slow_after: Option<Duration>,
     /// The window goes by time.
@@ -71,11 +77,14 @@ impl Extra {
 }
 
 impl Shared {
+    #[track_caller]
     pub(super) fn new(cell: Cell<Extra>, clock: Clock, name: Arc<str>) -> Self {
         Self {
             cell,
             clock,
             name,
+            site: Location::caller(),
+            listed: OnceLock::new(),
             slow_after: None,
             timed: false,
             listeners: Vec::new(),
