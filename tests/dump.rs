@@ -54,9 +54,9 @@ fn dump_of(name: &str) -> DumpedThread {
 
 fn frame<'a>(thread: &'a DumpedThread, function: &str) -> &'a Frame {
     let with_name = |frame: &&Frame| {
-        frame
-            .function()
-            .is_some_and(|name| name.ends_with(function))
+        // Of a method, the newer mangling has it as `<module::Type>::method`.
+        let name = frame.function().map(|name| name.replace(['<', '>'], ""));
+        name.is_some_and(|name| name.ends_with(function))
     };
     let found = thread.stack.frames().iter().find(with_name);
     found.unwrap_or_else(|| panic!("no {function} in\n{thread}"))
