@@ -1,7 +1,8 @@
 //! What a call that is let through at once allocates: nothing.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "support/counting.rs"]
+mod counting;
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -10,37 +11,9 @@ use cleanbreak::resilience::{
 };
 use cleanbreak::{CancelToken, Clock};
 
-/// Counts what each thread allocates.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code)]
-// SAFETY: every call is handed to the system's allocator as it is; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.try_with(|count| count.set(count.get() + 1)).ok();
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Allocations of a hundred calls, after a first one.
 fn allocations(call: impl Fn()) -> usize {
-    call();
-    let before = COUNT.get();
-    (0..100).for_each(|_| call());
-    COUNT.get() - before
+    counting::allocations(1, 100, call)
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What a call under a policy allocates that succeeds at once: nothing, with every part in place.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "support/counting.rs"]
+mod counting;
+
 use std::time::Duration;
 
 use cleanbreak::backoff::Backoff;
@@ -9,31 +10,6 @@ use cleanbreak::resilience::policy::PolicyBuilder;
 use cleanbreak::{
     Breaker, Bulkhead, CancelToken, Clock, Policy, Quota, RateLimiter, Retry, RetryBudget,
 };
-
-/// Counts what each thread allocates.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code)]
-// SAFETY: every call is handed to the system's allocator as it is; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.try_with(|count| count.set(count.get() + 1)).ok();
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn everything(clock: &Clock) -> PolicyBuilder<&'static str> {
     let budget = RetryBudget::builder().clock(clock).build().unwrap();
@@ -55,10 +31,7 @@ fn allocations(policy: &Policy<&'static str>, token: &CancelToken) -> usize {
         let answer = policy.call_or(token, |_| Ok(7), |_| Ok(0));
         assert_eq!(answer.unwrap(), 7);
     };
-    call();
-    let before = COUNT.get();
-    (0..100).for_each(|_| call());
-    COUNT.get() - before
+    counting::allocations(1, 100, call)
 }
 
 #[test]

@@ -1,44 +1,15 @@
 //! A call that succeeds allocates nothing, through a breaker, a retry and its shared budget.
-//!
-//! A binary of its own, because of its allocator, which counts what each thread allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "support/counting.rs"]
+mod counting;
+
 use std::time::Duration;
 
 use cleanbreak::backoff::Backoff;
 use cleanbreak::{Breaker, CancelToken, Retry, RetryBudget};
 
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code, reason = "a counting allocator")]
-// SAFETY: hands every call on to the system's allocator unchanged; `realloc` and `alloc_zeroed` are
-// the trait's own, which come by here.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.try_with(|count| count.set(count.get() + 1)).ok();
-        // SAFETY: the caller's promises, handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises, handed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(mut body: impl FnMut()) -> usize {
-    (0..100).for_each(|_| body());
-    let before = COUNT.get();
-    (0..10_000).for_each(|_| body());
-    COUNT.get() - before
+fn allocations(body: impl FnMut()) -> usize {
+    counting::allocations(100, 10_000, body)
 }
 
 #[test]

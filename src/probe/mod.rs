@@ -81,7 +81,7 @@ use crate::flow::{Exit, repeat};
 use crate::observe::{self, Breakpoint, SpanGuard, Stopwatch};
 use crate::sync::Arc;
 use crate::threads::ThreadError;
-use watch::{OnSlow, Shared, Watch};
+use watch::{Entry, OnSlow, Shared, Watch};
 
 pub use watch::{LoopInfo, SlowPass, live};
 
@@ -130,6 +130,8 @@ const EVERY: u64 = 1000;
 #[must_use = "a loop is watched for as long as its probe lives"]
 pub struct Probe {
     shared: Arc<Shared>,
+    /// `None` once the loop has ended.
+    listed: Option<Entry>,
     passes: u64,
     /// The pass at which there is something to do.
     next: u64,
@@ -227,13 +229,14 @@ impl ProbeBuilder {
     /// ```
     #[track_caller]
     pub fn start(self) -> Result<Probe, ThreadError> {
-        let shared = Shared::enlist(self.name, Location::caller(), self.clock);
+        let (shared, entry) = Shared::enlist(self.name, Location::caller(), self.clock);
         let watch = match self.slow_after {
             Some(limit) => Watch::start(&shared, limit, self.on_slow)?,
             None => None,
         };
         Ok(Probe {
             shared,
+            listed: Some(entry),
             passes: 0,
             next: first_after(0, self.every),
             told: 0,
@@ -400,9 +403,11 @@ impl Probe {
     }
 
     fn end(&mut self, reason: &'static str, failed: bool) {
-        if !self.shared.retire(self.passes) {
+        let Some(listed) = self.listed.take() else {
             return;
-        }
+        };
+        self.shared.rest(self.passes);
+        drop(listed);
         self.close();
         let slow = self.shared.take_alarm(self.passes);
         self.tell_passes();

@@ -1,6 +1,5 @@
 //! What the loop's thread and those who look at it share.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
 use std::sync::OnceLock;
@@ -10,18 +9,14 @@ use std::time::Duration;
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::contain::contain;
 use crate::observe::{self, Breakpoint, SpanOrigin};
+use crate::roll::{Listed, Roll};
 use crate::sync::{Arc, Mutex, Weak};
 use crate::threads::ThreadError;
 
-static LOOPS: Mutex<Loops> = Mutex::new(Loops {
-    next_id: 1,
-    live: BTreeMap::new(),
-});
+static LOOPS: Roll<Shared> = Roll::new();
 
-struct Loops {
-    next_id: u64,
-    live: BTreeMap<u64, Arc<Shared>>,
-}
+/// Its place in the list.
+pub(super) type Entry = Listed<Shared>;
 
 /// In the lowest bit of `Shared::at`: a pass is under way. The number of the pass is above it.
 const BUSY: u64 = 1;
@@ -40,12 +35,10 @@ pub(super) struct Shared {
     /// There is something in `alarm`.
     alarmed: AtomicBool,
     alarm: Mutex<Option<Alarm>>,
-    id: u64,
     name: Arc<str>,
     site: &'static Location<'static>,
     clock: Clock,
     since: Instant,
-    ended: AtomicBool,
 }
 
 /// A pass that is over its time.
@@ -60,24 +53,18 @@ impl Shared {
         name: Arc<str>,
         site: &'static Location<'static>,
         clock: Clock,
-    ) -> Arc<Self> {
-        let since = clock.now();
-        let mut loops = LOOPS.lock();
-        let id = loops.next_id;
-        loops.next_id += 1;
+    ) -> (Arc<Self>, Entry) {
         let shared = Arc::new(Self {
             at: AtomicU64::new(0),
             alarmed: AtomicBool::new(false),
             alarm: Mutex::new(None),
-            id,
             name,
             site,
+            since: clock.now(),
             clock,
-            since,
-            ended: AtomicBool::new(false),
         });
-        loops.live.insert(id, shared.clone());
-        shared
+        let entry = LOOPS.enlist(Arc::downgrade(&shared));
+        (shared, entry)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -111,21 +98,10 @@ impl Shared {
         Some(self.clock.now().duration_since(due.since))
     }
 
-    /// Takes the loop out of the list; `false` if it has been.
-    pub(super) fn retire(&self, passes: u64) -> bool {
-        self.rest(passes);
-        let first = !self.ended.swap(true, Ordering::Relaxed);
-        if first {
-            let listed = LOOPS.lock().live.remove(&self.id);
-            drop(listed);
-        }
-        first
-    }
-
-    fn info(&self) -> LoopInfo {
+    fn info(&self, id: u64) -> LoopInfo {
         let at = self.at.load(Ordering::Relaxed);
         LoopInfo {
-            id: self.id,
+            id,
             name: self.name.to_string(),
             probed_at: self.site,
             passes: at >> 1,
@@ -183,8 +159,8 @@ impl fmt::Display for LoopInfo {
 /// ```
 #[must_use]
 pub fn live() -> Vec<LoopInfo> {
-    let live: Vec<_> = LOOPS.lock().live.values().cloned().collect();
-    live.iter().map(|shared| shared.info()).collect()
+    let live = LOOPS.live();
+    live.iter().map(|(id, shared)| shared.info(*id)).collect()
 }
 
 /// A pass that is over its time, and still runs.
@@ -250,13 +226,7 @@ impl Watch {
         });
         let timed: Weak<Self> = Arc::downgrade(&watch);
         let timer = shared.clock.register(first, timed);
-        match timer {
-            Ok(timer) => drop(watch.timer.set(timer)),
-            Err(error) => {
-                shared.retire(0);
-                return Err(error);
-            }
-        }
+        watch.timer.set(timer?).ok();
         Ok(Some(watch))
     }
 
