@@ -38,6 +38,7 @@ mod instant;
 mod manual;
 mod queue;
 mod system;
+mod wait;
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -53,6 +54,7 @@ use crate::sync::{Arc, Weak};
 use crate::threads::{Origin, ThreadError};
 use manual::Manual;
 use system::System;
+pub(crate) use wait::wait_until;
 
 static PROCESS: LazyLock<Arc<System>> =
     LazyLock::new(|| System::new("cleanbreak timer", Origin::nobody()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::queue::Queue;
 use crate::cancel::CancelToken;
-use crate::clock::{Clock, Instant, Timed};
+use crate::clock::wait_until;
 use crate::contain::contain;
 use crate::sync::Arc;
 use crate::threads::{self, Record, WaitInfo};
@@ -134,7 +134,17 @@ impl Watch {
         queue.skip_waiting();
         let clock = token.clock();
         let (start, mut patience) = (clock.now(), self.after);
-        while !await_until(queue, clock, start.checked_add(patience), awaited) {
+        let wait_for = |patience| {
+            let nudged = queue.clone();
+            let wait = |at, give_up: &dyn Fn() -> bool| awaited.wait(queue, at, give_up);
+            wait_until(
+                clock,
+                start.checked_add(patience),
+                move || nudged.nudge(),
+                wait,
+            )
+        };
+        while !wait_for(patience) {
             let overdue = clock.now().duration_since(start);
             self.report(&queue.threads(), overdue);
             // Past the present: a clock that leaps, or a patience of zero, is no reason for a
@@ -163,33 +173,4 @@ impl Watch {
         // The tasks still borrow from frames above this one: nothing may unwind through here.
         contain(|| (self.report)(&stragglers));
     }
-}
-
-/// Wakes who waits for a group, by a clock that a condition variable cannot wait on.
-struct Nudge(Arc<Queue>);
-
-impl Timed for Nudge {
-    fn fire(self: Arc<Self>, _due: Instant, _now: Instant) -> Option<Instant> {
-        self.0.nudge();
-        None
-    }
-}
-
-fn await_until(
-    queue: &Arc<Queue>,
-    clock: &Clock,
-    deadline: Option<Instant>,
-    awaited: Awaited<'_>,
-) -> bool {
-    let Some(deadline) = deadline else {
-        return awaited.wait(queue, None, || false);
-    };
-    if let Some(deadline) = clock.to_std(deadline) {
-        return awaited.wait(queue, Some(deadline), || false);
-    }
-    let nudge: Arc<dyn Timed> = Arc::new(Nudge(queue.clone()));
-    let timer = clock.register(deadline, Arc::downgrade(&nudge));
-    let ended = awaited.wait(queue, None, || clock.now() >= deadline);
-    drop(timer);
-    ended
 }

@@ -16,9 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::queue::{Label, Labelled, Outcome};
-use super::wait::{Nudged, wait_until};
 use crate::cancel::CancelToken;
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, wait_until};
 use crate::contain::drop_contained;
 use crate::group::PanicPayload;
 use crate::observe::{PoolFacts, Stopwatch};
@@ -45,7 +44,9 @@ pub(super) trait Run<E>: Labelled + Send + Sync {
 }
 
 /// The handle's side, which knows nothing of the closure.
-trait Slot<R, E>: Nudged {
+trait Slot<R, E>: Send + Sync {
+    /// Lets those who wait look at their condition again.
+    fn nudge(&self);
     fn await_end(&self, deadline: Option<std::time::Instant>, give_up: &dyn Fn() -> bool) -> bool;
     fn take(&self) -> Result<R, JobError<E>>;
     fn is_finished(&self) -> bool;
@@ -292,17 +293,15 @@ where
     }
 }
 
-impl<F: Send, R: Send, E: Send> Nudged for Packet<F, R, E> {
-    fn nudge(&self) {
-        let _state = self.state.lock();
-        self.ended.notify_all();
-    }
-}
-
 impl<F: Send + 'static, R: Send + 'static, E: Send + 'static> Slot<R, E> for Packet<F, R, E>
 where
     F: FnOnce(&CancelToken) -> Result<R, E>,
 {
+    fn nudge(&self) {
+        let _state = self.state.lock();
+        self.ended.notify_all();
+    }
+
     fn await_end(&self, deadline: Option<std::time::Instant>, give_up: &dyn Fn() -> bool) -> bool {
         let mut state = self.state.lock();
         if !state.is_open() {

@@ -33,9 +33,6 @@ mod list;
 mod queue;
 mod report;
 mod shared;
-mod wait;
-
-pub(crate) use wait::wait_until;
 
 pub use builder::PoolBuilder;
 pub use err::{SubmitError, SubmitErrorKind};

@@ -5,8 +5,7 @@ use std::fmt;
 
 use super::permits::{Entry, Permits, Refused, Waited, Waiter};
 use crate::cancel::{CancelToken, Cancelled};
-use crate::clock::Instant;
-use crate::pool::wait_until;
+use crate::clock::{Instant, wait_until};
 use crate::sync::Arc;
 use crate::threads;
 

@@ -8,10 +8,9 @@ use std::time::Duration;
 use super::call::Call;
 use super::{Late, RefusedKind};
 use crate::cancel::CancelToken;
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, wait_until};
 use crate::contain::drop_contained;
 use crate::observe::{self, AbandonedThread};
-use crate::pool::wait_until;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Handle, Record, Spec, ThreadError, WaitInfo, current_record};
 

@@ -1,12 +1,7 @@
 //! Waiting for a condition variable by a clock that it does not know.
 
-use crate::clock::{Clock, Instant, Timed};
+use super::{Clock, Instant, Timed};
 use crate::sync::Arc;
-
-/// Where threads wait; a nudge lets them look at their condition again.
-pub(super) trait Nudged: Send + Sync {
-    fn nudge(&self);
-}
 
 struct Alarm<N>(N);
 
@@ -18,7 +13,7 @@ impl<N: Fn() + Send + Sync> Timed for Alarm<N> {
 }
 
 /// Calls `wait` with a deadline of the system's clock, or with a reason to give up that comes true
-/// with a nudge. The caller holds no lock that `nudge` takes.
+/// with a nudge, which lets those who wait look at their condition again. The caller holds no lock that `nudge` takes.
 pub(crate) fn wait_until(
     clock: &Clock,
     deadline: Option<Instant>,
