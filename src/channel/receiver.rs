@@ -4,6 +4,7 @@ use super::err::{RecvCancelError, RecvError, RecvTimeoutError, TryRecvError};
 use super::protocol::{Core, LastReceiver};
 use super::{blocking, deadline_after};
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::sync::{Arc, Backoff};
 use crossbeam_channel::{Receiver, select_biased};
 use std::fmt;
@@ -75,6 +76,7 @@ impl<T> SafeReceiver<T> {
     #[inline]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
+        fault::pass(At::ChannelReceive);
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvError),
@@ -111,6 +113,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        fault::pass(At::ChannelReceive);
         self.rx.try_recv()
     }
 
@@ -165,6 +168,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        fault::pass(At::ChannelReceive);
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
@@ -201,6 +205,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_or_cancel(&self, token: &CancelToken) -> Result<T, RecvCancelError> {
+        fault::pass(At::ChannelReceive);
         if let Some(cancelled) = token.cancelled() {
             return Err(RecvCancelError::Cancelled(cancelled));
         }
@@ -281,6 +286,7 @@ impl<T> SafeReceiver<T> {
     /// assert_eq!(rx.iter().collect::<Vec<_>>(), [1]);
     /// ```
     pub fn close(&self) -> bool {
+        fault::pass(At::ChannelClose);
         self.core().close()
     }
 
@@ -307,6 +313,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[must_use = "the backlog is in the vector; `close` leaves it in the channel"]
     pub fn close_and_drain(&self) -> Vec<T> {
+        fault::pass(At::ChannelClose);
         self.core().close_and_drain()
     }
 

@@ -4,6 +4,7 @@ use super::err::{SendCancelError, SendError, SendTimeoutError, TrySendError};
 use super::protocol::{Handle, Limit};
 use super::{SafeReceiver, deadline_after};
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::sync::chan::{self, Unsent};
 use std::fmt;
@@ -55,6 +56,7 @@ impl<T> SafeSender<T> {
     #[inline]
     #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        fault::pass(At::ChannelSend);
         self.handle
             .send(value, Limit::default())
             .map_err(|unsent| match unsent {
@@ -85,6 +87,7 @@ impl<T> SafeSender<T> {
     /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        fault::pass(At::ChannelSend);
         self.handle
             .try_send(value)
             .map_err(|refused| match refused {
@@ -142,6 +145,7 @@ impl<T> SafeSender<T> {
 
     #[track_caller]
     fn send_by(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        fault::pass(At::ChannelSend);
         let limit = Limit {
             deadline,
             stop: None,
@@ -184,6 +188,7 @@ impl<T> SafeSender<T> {
     /// ```
     #[track_caller]
     pub fn send_or_cancel(&self, value: T, token: &CancelToken) -> Result<(), SendCancelError<T>> {
+        fault::pass(At::ChannelSend);
         let limit = Limit {
             deadline: None,
             stop: Some(token.done()),
@@ -222,6 +227,7 @@ impl<T> SafeSender<T> {
     /// assert!(rx.recv().is_err());
     /// ```
     pub fn close(&self) -> bool {
+        fault::pass(At::ChannelClose);
         self.handle.core().close()
     }
 
@@ -262,6 +268,7 @@ impl<T> SafeSender<T> {
 impl<T> Clone for SafeSender<T> {
     /// A clone of a closed sender is closed.
     fn clone(&self) -> Self {
+        fault::pass(At::ChannelClone);
         Self {
             handle: self.handle.clone(),
         }

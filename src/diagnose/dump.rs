@@ -8,6 +8,7 @@ use super::capture::{self, Captured};
 use super::stack::StackProblem;
 use super::thread::{DumpedThread, OsState, SystemCall};
 use super::{json, pprof, stacks, text};
+use crate::fault::{self, At};
 use crate::sync::Arc;
 
 /// All threads of the process at (nearly) one moment. See the [module](super).
@@ -214,6 +215,7 @@ impl DumpBuilder {
     #[must_use]
     #[inline(never)]
     pub fn capture(&self) -> ThreadDump {
+        fault::pass(At::DiagnoseDump);
         let here = stacks::here();
         let captured = capture::capture(self, here);
         // After the call: it must not be one that replaces this function's frame.

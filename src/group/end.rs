@@ -15,6 +15,7 @@ use super::queue::Queue;
 use super::straggler::Watch;
 use crate::cancel::{CancelToken, Cause};
 use crate::contain::{contain, discard, drop_contained};
+use crate::fault::{self, At};
 use crate::sync::{Arc, Mutex};
 
 /// The payload of a panic.
@@ -70,6 +71,7 @@ impl<E, B> End<E, B> {
     /// Waits until every task has ended.
     #[track_caller]
     pub(super) fn await_all(&self) {
+        fault::pass(At::GroupJoin);
         self.watch.await_end(&self.queue, &self.token);
     }
 

@@ -10,6 +10,7 @@ use super::erase::{Run, erase};
 use super::packet::{Packet, Policy, Task};
 use super::queue::Refused;
 use crate::cancel::{CancelToken, Cancelled};
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::threads::{self, Task as Named, ThreadError};
 
@@ -67,6 +68,7 @@ impl<E, B> Group<'_, '_, E, B> {
     /// ```
     #[track_caller]
     pub fn break_with(&self, value: B) -> Result<(), B> {
+        fault::pass(At::GroupBreak);
         let why = format!(
             "group \"{}\" broken at {}",
             self.end.name(),
@@ -133,6 +135,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
+        fault::pass(At::GroupSpawn);
         let name = self.end.name().clone();
         self.submit(&Named::here(name), task)
     }
@@ -151,6 +154,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
+        fault::pass(At::GroupSpawn);
         self.submit(&Named::here(name.into()), task)
     }
 
@@ -163,6 +167,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
+        fault::pass(At::GroupSpawn);
         loop {
             let refused = match self.submit(named, task) {
                 Ok(handle) => return Ok(handle),
@@ -205,7 +210,7 @@ where
     fn await_place(&self) {
         let _wait = threads::waiting_on("get a place in a group");
         let queue = self.end.queue().clone();
-        let nudge = self.token().on_cancel(move || queue.nudge());
+        let nudge = self.token().hook(move || queue.nudge());
         self.end.queue().await_place(|| self.token().is_cancelled());
         drop(nudge);
     }

@@ -14,6 +14,7 @@ use super::report::{Report, Shutdown};
 use super::shared::Shared;
 use crate::cancel::{CancelToken, Registration};
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::sync::{Arc, Weak};
 use crate::threads::{self, ThreadError};
 
@@ -71,7 +72,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(super) fn new(shared: Arc<Shared<E>>) -> Self {
         // Weak, as the token that keeps the hook is in what is shared.
         let weak: Weak<Shared<E>> = Arc::downgrade(&shared);
-        let hook = shared.token.on_cancel(move || {
+        let hook = shared.token.hook(move || {
             if let Some(shared) = weak.upgrade() {
                 shared.cancel_backlog();
             }
@@ -258,6 +259,7 @@ impl<E: Send + 'static> Pool<E> {
     /// If the pool has been shut down; or a thread cannot be started, in which case those that were
     /// stay.
     pub fn resize(&self, workers: usize) -> Result<(), ThreadError> {
+        fault::pass(At::PoolShutdown);
         self.shared.resize(workers)
     }
 
@@ -296,6 +298,7 @@ impl<E: Send + 'static> Pool<E> {
     /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_closed());
     /// ```
     pub fn shutdown(&self, policy: Shutdown) -> Report<E> {
+        fault::pass(At::PoolShutdown);
         self.shared.shutdown(policy)
     }
 }
@@ -465,6 +468,7 @@ impl<E: Send + 'static> Shared<E> {
         mut job: Arc<dyn Run<E>>,
         patience: &Patience,
     ) -> Result<(), (SubmitErrorKind, Arc<dyn Run<E>>)> {
+        fault::pass(At::PoolSubmit);
         loop {
             let (inside, cancelled) = (self.serves_here(), self.token.is_cancelled());
             // Before, as a worker may be faster than this thread.

@@ -19,6 +19,7 @@ use super::queue::{Label, Labelled, Outcome};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant, wait_until};
 use crate::contain::drop_contained;
+use crate::fault::{self, At};
 use crate::group::PanicPayload;
 use crate::observe::{PoolFacts, Stopwatch};
 use crate::sync::{Arc, Condvar, Mutex};
@@ -155,7 +156,9 @@ impl<F> Asked<F> {
         Self { task, inherited }
     }
 
+    /// Of what was refused.
     pub(super) fn into_task(self) -> F {
+        self.inherited.give_back();
         self.task
     }
 }
@@ -217,7 +220,11 @@ where
         drop_contained(task);
         return (Outcome::Cancelled, Err(JobError::Cancelled));
     }
-    match catch_unwind(AssertUnwindSafe(|| task(token))) {
+    let run = || {
+        fault::run(At::PoolTask);
+        task(token)
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => (Outcome::Completed, Ok(value)),
         Ok(Err(error)) => (Outcome::Failed, Err(JobError::Failed(error))),
         Err(payload) => {
@@ -410,6 +417,7 @@ impl<R: 'static, E: 'static> Job<R, E> {
     /// [`JobError`] says why there is no result: its error, its panic, or that it never ran.
     #[track_caller]
     pub fn join(self) -> Result<R, JobError<E>> {
+        fault::pass(At::PoolJoin);
         self.slot.await_end(None, &|| false);
         self.slot.take()
     }
@@ -452,6 +460,7 @@ impl<R: 'static, E: 'static> Job<R, E> {
 
     #[track_caller]
     fn join_until(self, deadline: Option<Instant>) -> Result<Result<R, JobError<E>>, Self> {
+        fault::pass(At::PoolJoin);
         let nudged = self.slot.clone();
         let wait = |at, give_up: &dyn Fn() -> bool| self.slot.await_end(at, give_up);
         match self.is_finished() || wait_until(&self.clock, deadline, move || nudged.nudge(), wait)

@@ -126,7 +126,7 @@ impl Record {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             own,
-            origin: Origin::here(),
+            origin: Origin::of_new_thread(),
             since: now(),
             tid: AtomicU32::new(0),
             lent_to: Mutex::default(),

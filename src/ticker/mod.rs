@@ -35,6 +35,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::{Clock, Instant, Timed, Timer};
+use crate::fault::{self, At};
 use crate::observe;
 use crate::roll::Listed;
 use crate::sync::{Arc, Mutex};
@@ -183,6 +184,7 @@ impl TickerBuilder {
     /// See [`TickerError`].
     #[track_caller]
     pub fn start(self) -> Result<Ticker, TickerError> {
+        fault::pass(At::TickerStart);
         let capacity = match self.missed {
             MissedTicks::Burst => BURST_CAPACITY,
             MissedTicks::Skip | MissedTicks::Delay => 1,
@@ -256,6 +258,7 @@ impl Ticker {
     /// Stops for good: ticks that were not taken are gone, the channel disconnects, blocked
     /// receivers wake. `true` for the call that did.
     pub fn stop(&self) -> bool {
+        fault::pass(At::TickerStop);
         let mut arm = self.arm.lock();
         let mut state = self.shared.state.lock();
         let stopped = state.sender.take().is_some();
@@ -272,6 +275,7 @@ impl Ticker {
     /// [`TickerError::ZeroPeriod`], with the ticker going on as it was; [`TickerError::Stopped`];
     /// or [`TickerError::Spawn`], with the ticker stopped.
     pub fn reset(&self, period: Duration) -> Result<(), TickerError> {
+        fault::pass(At::TickerStop);
         let mut arm = self.arm.lock();
         let mut state = self.shared.state.lock();
         if state.sender.is_none() {

@@ -12,6 +12,7 @@ use super::builder::PolicyBuilder;
 use super::err::{AttemptError, PolicyError};
 use crate::cancel::{CancelKind, CancelToken};
 use crate::clock::{Instant, TimerLease};
+use crate::fault::{self, At};
 use crate::observe::PolicyFacts;
 use crate::sync::Arc;
 
@@ -115,6 +116,7 @@ impl<E> Policy<E> {
         token: &CancelToken,
         mut op: impl FnMut(&CancelToken) -> Result<T, E>,
     ) -> Result<T, PolicyError<E>> {
+        fault::pass(At::PolicyCall);
         let parts = &*self.parts;
         let mut run = Run::new(&parts.rules, token);
         loop {
@@ -198,6 +200,7 @@ impl<E> Parts<E> {
         if child.is_cancelled() {
             return Err(told(token, child, None));
         }
+        fault::run(At::RetryAttempt);
         match op(child) {
             Ok(value) => {
                 if let Some(pass) = pass {

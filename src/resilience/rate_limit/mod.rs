@@ -12,6 +12,7 @@ use crossbeam_channel::RecvTimeoutError;
 use super::call::CallError;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::fault::{self, At};
 use crate::sync::{Arc, Mutex};
 use crate::threads;
 use gcra::Bucket;
@@ -192,6 +193,7 @@ impl RateLimiter {
     /// [`Limited`](RateLimitError::Limited), or [`TooLarge`](RateLimitError::TooLarge) if that is
     /// more than the burst and could never be.
     pub fn try_acquire_n(&self, cost: u32) -> Result<(), RateLimitError> {
+        fault::pass(At::RateAcquire);
         let Single { quota, clock, .. } = &*self.inner;
         check_cost(quota, cost)?;
         // Read before the lock, so it may be of a moment ago: that only makes it stricter.
@@ -261,6 +263,7 @@ impl RateLimiter {
         cost: u32,
         patience: Option<Duration>,
     ) -> Result<Reservation, RateLimitError> {
+        fault::pass(At::RateAcquire);
         let Single {
             quota,
             clock,
