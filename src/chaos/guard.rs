@@ -59,7 +59,14 @@ impl Chaos {
     /// What has been injected so far.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report::new(self.seed(), self.scope.book(), &self.scope.passes())
+        self.reporter().report()
+    }
+
+    /// For a watchdog on another thread, to see what was injected into a test that hangs.
+    #[must_use]
+    pub fn reporter(&self) -> Reporter {
+        let scope = self.scope.clone();
+        Reporter { scope }
     }
 
     /// Ends the scope.
@@ -73,6 +80,33 @@ impl Drop for Chaos {
     fn drop(&mut self) {
         self.scope.end();
         Line::root_ends();
+    }
+}
+
+/// Tells what a scope has injected, from any thread; from [`Chaos::reporter`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::chaos::{Fault, Plan, fails};
+///
+/// let chaos = Plan::seeded(1).at("my.call", Fault::Refuse, 1).start().unwrap();
+/// let reporter = chaos.reporter();
+/// assert!(fails("my.call"));
+/// let seen = std::thread::spawn(move || reporter.report().total()).join().unwrap();
+/// assert_eq!(seen, 1);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    scope: Arc<Scope>,
+}
+
+impl Reporter {
+    /// What has been injected so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let scope = &self.scope;
+        Report::new(scope.rates.seed, scope.book(), &scope.passes())
     }
 }
 

@@ -77,7 +77,7 @@ use crate::fault;
 #[cfg(feature = "chaos")]
 pub use fault::{Fault, Injected, Point, points};
 #[cfg(feature = "chaos")]
-pub use guard::{Chaos, is_injected};
+pub use guard::{Chaos, Reporter, is_injected};
 #[cfg(feature = "chaos")]
 pub use plan::{Plan, PlanError};
 #[cfg(feature = "chaos")]
