@@ -31,7 +31,7 @@ pub(crate) struct Failed {
 pub(crate) fn run(options: &Options, round: u64, told: &Sender<Watched>) -> Result<Passed, Failed> {
     let mixed = options.seed.rotate_left(32) ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut rng = Rng::with_seed(mixed);
-    let leaks = leak_check().patience(Duration::from_secs(10));
+    let leaks = leak_check().patience(options.patience.min(Duration::from_secs(10)));
     let ledger = Arc::new(Ledger::default());
     let stop = CancelToken::new();
     let chaos = weather(&mut rng, &stop)
