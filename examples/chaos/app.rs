@@ -1,6 +1,7 @@
 //! All rounds, and what is printed.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -58,17 +59,27 @@ fn run_rounds(options: &Options) -> bool {
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    tally.print(options.seed, seconds);
+    print(&tally.table(options.seed, seconds));
     true
 }
 
 fn tell(options: &Options, round: u64, failed: &Failed) {
-    println!("FAILED: seed {}, round {round}", options.seed);
-    failed.broken.iter().for_each(|what| println!("  {what}"));
-    println!("the faults of that round:");
+    let mut text = format!("FAILED: seed {}, round {round}\n", options.seed);
+    let mut line = |line: String| text.push_str(&(line + "\n"));
+    failed
+        .broken
+        .iter()
+        .for_each(|what| line(format!("  {what}")));
+    line("the faults of that round:".to_owned());
     let injected = failed.report.injected();
-    injected.iter().for_each(|fault| println!("  {fault}"));
-    println!("replay it: {}", options.replay(round));
+    injected.iter().for_each(|fault| line(format!("  {fault}")));
+    line(format!("replay it: {}", options.replay(round)));
+    print(&text);
+}
+
+/// Not `println!`, which panics where nobody reads on.
+fn print(text: &str) {
+    std::io::stdout().write_all(text.as_bytes()).ok();
 }
 
 impl Tally {
@@ -82,25 +93,27 @@ impl Tally {
         }
     }
 
-    fn print(&self, seed: u64, seconds: f64) {
-        println!("{:<22} {:<8} {:>9}", "point", "fault", "survived");
-        for ((point, fault), count) in &self.faults {
-            println!("{point:<22} {fault:<8} {count:>9}");
-        }
-        println!();
-        for (what, count) in &self.counts {
-            println!("{what:<31} {count:>9}");
-        }
-        println!();
+    fn table(&self, seed: u64, seconds: f64) -> String {
+        let mut lines = vec![format!("{:<22} {:<8} {:>9}", "point", "fault", "survived")];
+        let rows = self.faults.iter();
+        lines.extend(
+            rows.map(|((point, fault), count)| format!("{point:<22} {fault:<8} {count:>9}")),
+        );
+        lines.push(String::new());
+        let rows = self.counts.iter();
+        lines.extend(rows.map(|(what, count)| format!("{what:<31} {count:>9}")));
+        lines.push(String::new());
         for fault in Fault::ALL {
             let of_kind = self.faults.iter().filter(|((_, kind), _)| *kind == fault);
             let total: u64 = of_kind.map(|(_, count)| count).sum();
-            println!("{:<31} {total:>9}", format!("faults: {fault}"));
+            lines.push(format!("{:<31} {total:>9}", format!("faults: {fault}")));
         }
         let (rounds, faults) = (self.rounds, self.faults.values().sum::<u64>());
         let pace = rounds as f64 / seconds;
-        println!(
-            "\n{rounds} rounds survived, seed {seed}: {faults} faults in {seconds:.1} s, {pace:.1} rounds/s"
-        );
+        lines.push(format!(
+            "\n{rounds} rounds survived, seed {seed}: {faults} faults in {seconds:.1} s, \
+             {pace:.1} rounds/s\n"
+        ));
+        lines.join("\n")
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use cleanbreak::chaos::{Fault, Plan, Report, is_injected};
 use cleanbreak::leak::leak_check;
-use cleanbreak::{CancelKind, CancelToken, Clock};
+use cleanbreak::{CancelToken, Clock};
 use crossbeam_channel::Sender;
 use fastrand::Rng;
 
 use crate::ledger::{Failure, Ledger};
 use crate::options::Options;
-use crate::service::Service;
+use crate::service::{Service, is_over};
 use crate::watch::Watched;
 
 /// A round in which everything held.
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options, round: u64, told: &Sender<Watched>) -> Resu
     let root = root(&mut rng, &stop, &clock);
     let service = Service::new(&mut rng, &root, &clock, &ledger, options.plant);
     let ended = catch_unwind(AssertUnwindSafe(|| service.run(&mut rng)));
-    let told_to_stop = root.kind();
+    let told_to_stop = is_over(&root);
     judge(&ledger, ended, told_to_stop);
     service.end(&mut rng);
     let report = chaos.finish();
@@ -103,7 +103,7 @@ fn root(rng: &mut Rng, stop: &CancelToken, clock: &Clock) -> CancelToken {
 type Ended = Result<Option<anyhow::Error>, Box<dyn std::any::Any + Send>>;
 
 /// Whether what the service came to is the truth (G2, G3).
-fn judge(ledger: &Ledger, ended: Ended, told_to_stop: Option<CancelKind>) {
+fn judge(ledger: &Ledger, ended: Ended, told_to_stop: bool) {
     let failures = ledger.failures();
     match ended {
         Err(payload) if is_injected(&*payload) => ledger.count("rounds ended by a panic", 1),
@@ -127,7 +127,7 @@ fn judge(ledger: &Ledger, ended: Ended, told_to_stop: Option<CancelKind>) {
             None => {
                 ledger.count("rounds that were cancelled", 1);
                 // Nobody returns "cancelled" but who was told, from outside or by a failure before.
-                ledger.check(told_to_stop.is_some(), || {
+                ledger.check(told_to_stop, || {
                     format!("the first error is \"{error:#}\", but nobody cancelled; {failures:?}")
                 });
             }

@@ -112,10 +112,10 @@ impl Service {
         let told = cause
             .as_ref()
             .is_some_and(|cause| cause.ends_with(&failure.to_string()));
-        let otherwise = self.root.is_cancelled()
-            || cause
-                .as_ref()
-                .is_some_and(|cause| cause.contains("panicked"));
+        let panicked = cause
+            .as_ref()
+            .is_some_and(|cause| cause.contains("panicked"));
+        let otherwise = panicked || is_over(&self.root);
         self.ledger.check(told || otherwise, || {
             format!("the group failed with \"{failure}\", its siblings were told {cause:?}")
         });
@@ -289,6 +289,7 @@ impl Service {
         let mut rng = self.rng(200);
         let period = Duration::from_micros(rng.u64(200..2000));
         let policy = [MissedTicks::Skip, MissedTicks::Burst][rng.usize(..2)];
+        let mut last = self.clock.now();
         let ticker = Ticker::builder(period)
             .clock(&self.clock)
             .missed_ticks(policy)
@@ -298,8 +299,7 @@ impl Service {
             return Ok(());
         };
         let stale = self.second_hand(&ticker);
-        let (mut last, mut period) = (self.clock.now(), period);
-        let mut first = None;
+        let (mut period, mut first) = (period, None);
         for n in 0..rng.u32(1..8) {
             let tick = select! {
                 recv(token.done()) -> _ => break,
@@ -374,6 +374,12 @@ impl Service {
     pub(crate) fn check_calm(&self) {
         self.calls.check_calm();
     }
+}
+
+/// Told to stop from outside, or by a deadline that has passed; that may not have been delivered yet,
+/// but counts (T2).
+pub(crate) fn is_over(root: &CancelToken) -> bool {
+    root.is_cancelled() || root.remaining() == Some(Duration::ZERO)
 }
 
 fn pattern(n: usize) -> u8 {
