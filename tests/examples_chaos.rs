@@ -84,7 +84,7 @@ fn an_atomic_bool_in_front_of_a_channel_is_caught() {
 
 #[test]
 fn a_thread_that_does_not_come_home_is_caught() {
-    is_caught("thread", "1 thread leaked");
+    is_caught("thread", "\"forgotten\", spawned at examples/chaos/work.rs");
 }
 
 #[test]
