@@ -52,7 +52,7 @@ fn faults_of_the_operating_system_are_survived() {
 }
 
 /// The bug is caught, for its own reason, and the printed command catches it again. Whether a bug
-/// that is a race shows in a given round is the scheduler's affair too: it has a few tries.
+/// that is a race shows in a given round is the scheduler's affair too: it has many tries.
 fn is_caught(bug: &str, reason: &str) {
     let ended = chaos(&[
         "--rounds",
@@ -71,7 +71,7 @@ fn is_caught(bug: &str, reason: &str) {
     let (_, arguments) = replay.expect("a command").split_once(" -- ").unwrap();
     let mut arguments: Vec<_> = arguments.split(' ').collect();
     arguments.push("--no-os");
-    let again = (0..20)
+    let again = (0..200)
         .map(|_| chaos(&arguments))
         .find(|again| again.status.code() != Some(0));
     again.expect("it happens again").exits(1).said(reason);

@@ -38,14 +38,13 @@ pub(crate) fn run(options: &Options, round: u64, told: &Sender<Watched>) -> Resu
         .start()
         .expect("a plan that can be");
     let reporter = chaos.reporter();
-    let token = stop.clone();
-    told.send(Watched { token, reporter }).ok();
-
     let clock = match rng.u8(..3) {
         0 => Clock::isolated(), // which may leap
         _ => Clock::system(),
     };
     let root = root(&mut rng, &stop, &clock);
+    let stopped = root.done().clone();
+    told.send(Watched { stopped, reporter }).ok();
     let service = Service::new(&mut rng, &root, &clock, &ledger, options.plant);
     let ended = catch_unwind(AssertUnwindSafe(|| service.run(&mut rng)));
     let told_to_stop = is_over(&root);
@@ -128,7 +127,7 @@ fn judge(ledger: &Ledger, ended: Ended, told_to_stop: bool) {
                 ledger.count("rounds that were cancelled", 1);
                 // Nobody returns "cancelled" but who was told, from outside or by a failure before.
                 ledger.check(told_to_stop, || {
-                    format!("the first error is \"{error:#}\", but nobody cancelled; {failures:?}")
+                    format!("the first error is \"{error:#}\", but nobody cancelled; failures {failures:?}")
                 });
             }
         },

@@ -196,7 +196,9 @@ impl Service {
             }
         }
         match rng.u8(..5) {
-            0 => drop(self.root.cancel_with("the end of the day")),
+            n if n == 0 || self.plant == Some(Plant::Wait) => {
+                self.root.cancel_with("the end of the day");
+            }
             // They come to their end, or are told.
             1 | 2 => makers.into_iter().for_each(|maker| drop(maker.join())),
             _ => drop(token.sleep(Duration::from_millis(rng.u64(1..8)))),

@@ -4,18 +4,20 @@
     reason = "the watchdog must not rest on what it watches"
 )]
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use cleanbreak::chaos::Reporter;
-use cleanbreak::{CancelToken, threads};
-use crossbeam_channel::{RecvTimeoutError, bounded, select};
+use cleanbreak::threads;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 
 use crate::options::Options;
 use crate::round::{Failed, Passed, run};
 
 /// What a round tells at its start.
 pub(crate) struct Watched {
-    pub(crate) token: CancelToken,
+    /// Not the token, whose timer would keep a thread alive.
+    pub(crate) stopped: Receiver<Infallible>,
     pub(crate) reporter: Reporter,
 }
 
@@ -29,12 +31,16 @@ pub(crate) fn watched(options: &Options, round: u64) -> Result<Passed, Failed> {
     let thread = std::thread::Builder::new().name(format!("round {round}"));
     let thread = thread.spawn(move || ended.send(run(&theirs, round, &told)).is_ok());
     let thread = thread.expect("a thread for the round");
-    let Ok(Watched { token, reporter }) = tells.recv() else {
+    let Ok(Watched { stopped, reporter }) = tells.recv() else {
         panic!("the round did not begin: {:?}", thread.join());
     };
+    let mut told = false;
     let waited = select! {
         recv(ends) -> end => end.map_err(RecvTimeoutError::from),
-        recv(token.done()) -> _ => ends.recv_timeout(options.patience),
+        recv(stopped) -> _ => {
+            told = true;
+            ends.recv_timeout(options.patience)
+        }
         default(LONGEST) => Err(RecvTimeoutError::Timeout),
     };
     let hangs = match waited {
@@ -43,7 +49,7 @@ pub(crate) fn watched(options: &Options, round: u64) -> Result<Passed, Failed> {
             return end;
         }
         Err(RecvTimeoutError::Disconnected) => "the round panicked".to_owned(),
-        Err(RecvTimeoutError::Timeout) if token.is_cancelled() => {
+        Err(RecvTimeoutError::Timeout) if told => {
             let patience = options.patience;
             format!("a wait has outlived the cancellation for {patience:?}")
         }
