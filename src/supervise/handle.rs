@@ -99,6 +99,18 @@ impl Supervisor {
 
     /// What can be said so far; of a supervisor that has stopped, with those that were late and
     /// have ended since.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::Supervisor;
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let supervisor = Supervisor::builder().start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.report().reason.is_none()); // it runs
+    /// supervisor.shutdown();
+    /// assert!(supervisor.report().reason.is_some());
+    /// ```
     #[must_use]
     pub fn report(&self) -> Report {
         self.shared.report()
@@ -106,6 +118,20 @@ impl Supervisor {
 
     /// Disconnects when all phases have been stopped, for whatever reason: for `select!`. Unless a
     /// child is stuck, their threads have been joined by then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::Supervisor;
+    /// use cleanbreak::CancelToken;
+    /// use crossbeam_channel::{TryRecvError, select};
+    ///
+    /// let token = CancelToken::new();
+    /// let supervisor = Supervisor::builder().start(&token).unwrap();
+    /// assert_eq!(supervisor.ended().try_recv(), Err(TryRecvError::Empty));
+    /// token.cancel();
+    /// select! { recv(supervisor.ended()) -> end => assert!(end.is_err()) } // disconnected
+    /// ```
     #[must_use]
     pub fn ended(&self) -> &Receiver<Infallible> {
         &self.shared.ended
@@ -205,6 +231,19 @@ impl Supervisor {
     /// If there is none of this name; it does not end within its phase's time, which leaves it to
     /// end later; the supervisor stops meanwhile; or the call comes from this child, which should
     /// cancel its own token, or an event callback.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.stop_child("feed").unwrap().is_cancelled());
+    /// assert!(supervisor.children()[0].state.end().is_some()); // still listed
+    /// assert!(supervisor.stop_child("food").unwrap_err().is_unknown());
+    /// ```
     #[track_caller]
     pub fn stop_child(&self, name: &str) -> Result<ChildEnd, ChildError> {
         let end = self.ask(Ask::Stop, name)?;
@@ -231,6 +270,21 @@ impl Supervisor {
     /// Those of [`stop_child`](Self::stop_child); or it is not ready in time, fails, or ends before
     /// it is, and then goes on as its [`Restart`](super::Restart) says; or a sibling's failure
     /// stops it meanwhile. One that is stuck is started again when it ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, ChildState, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&CancelToken::new()).unwrap();
+    /// supervisor.restart_child("feed").unwrap(); // one that runs: stopped first
+    /// supervisor.stop_child("feed").unwrap();
+    /// supervisor.restart_child("feed").unwrap(); // one that has ended
+    /// let feed = &supervisor.children()[0];
+    /// assert!(matches!(feed.state, ChildState::Running) && feed.restarts == 2);
+    /// ```
     #[track_caller]
     pub fn restart_child(&self, name: &str) -> Result<(), ChildError> {
         self.ask(Ask::Restart, name).map(drop)
