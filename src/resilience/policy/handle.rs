@@ -39,12 +39,14 @@ pub(super) type Classify<E> = Box<dyn Fn(&E) -> Outcome + Send + Sync>;
 /// use cleanbreak::backoff::Backoff;
 /// use cleanbreak::{Breaker, Bulkhead, CancelToken, Policy, Quota, RateLimiter, Retry};
 ///
+/// let breaker = Breaker::builder().consecutive_failures(3).open_for(Duration::from_secs(600));
+/// let breaker = breaker.build().unwrap();
 /// let prices = Policy::<&str>::builder()
 ///     .within(Duration::from_secs(60))
 ///     .retry(Retry::builder().attempts(2).backoff(Backoff::constant(Duration::ZERO)))
 ///     .rate_limit(&RateLimiter::new(Quota::per_second(1000)))
 ///     .bulkhead(&Bulkhead::new(4))
-///     .breaker(&Breaker::builder().consecutive_failures(3).build().unwrap())
+///     .breaker(&breaker)
 ///     .attempt_timeout(Duration::from_secs(10))
 ///     .build()
 ///     .unwrap();
@@ -108,6 +110,22 @@ impl<E> Policy<E> {
     /// # Panics
     ///
     /// A panic in `op` goes on to the caller; it is a failure for the breaker, and gives the permit back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::backoff::Backoff;
+    /// use cleanbreak::{CancelToken, Policy, Retry};
+    ///
+    /// let retry = Retry::builder().attempts(2).backoff(Backoff::constant(Duration::ZERO));
+    /// let policy = Policy::<&str>::builder().retry(retry).build().unwrap();
+    /// let token = CancelToken::new();
+    /// let mut answers = [Err("reset"), Ok(7)].into_iter();
+    /// assert_eq!(policy.call(&token, |_| answers.next().unwrap()).unwrap(), 7);
+    /// let error = policy.call(&token, |_| Err::<u32, _>("down")).unwrap_err();
+    /// assert_eq!((error.attempts(), error.last_error()), (2, Some(&"down")));
+    /// ```
     #[track_caller]
     #[inline]
     pub fn call<T>(
