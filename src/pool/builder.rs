@@ -196,6 +196,20 @@ impl<E: Send + 'static> PoolBuilder<E> {
     }
 }
 
+/// By hand: the tasks' error need not be it.
+impl<E> Clone for PoolBuilder<E> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            workers: self.workers,
+            queue: self.queue,
+            stack_size: self.stack_size,
+            watch: self.watch.clone(),
+            errors: PhantomData,
+        }
+    }
+}
+
 impl<E> std::fmt::Debug for PoolBuilder<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PoolBuilder")

@@ -50,6 +50,7 @@ use crate::threads::{self, ThreadError};
 /// let report = pool.shutdown(Shutdown::Drain);
 /// assert_eq!((report.submitted(), report.completed), (100, 100));
 /// ```
+#[must_use = "a pool that is dropped stops, and hands nothing back"]
 pub struct Pool<E = anyhow::Error>
 where
     E: Send + 'static,
@@ -85,6 +86,20 @@ impl<E: Send + 'static> Pool<E> {
 
     /// The pool's token, a child of the one it was built with. Each task's token is a child of it.
     /// Cancelling it ends what waits, tells what runs, and refuses what comes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let service = CancelToken::new();
+    /// let pool = Pool::builder().workers(0).build(&service).unwrap();
+    /// let waits = pool.submit(|_| Ok(())).unwrap();
+    /// pool.token().cancel_with("out of memory");
+    /// assert!(waits.join().unwrap_err().is_cancelled()); // at once, and unrun
+    /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_cancelled());
+    /// assert!(!service.is_cancelled()); // it is a child
+    /// ```
     #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.shared.token
@@ -124,6 +139,25 @@ impl<E: Send + 'static> Pool<E> {
     ///
     /// [`SubmitError`] gives the task back: the pool has been shut down or cancelled, maybe while
     /// this waited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool, Shutdown};
+    ///
+    /// let pool = Pool::builder().workers(1).queue(1).build(&CancelToken::new()).unwrap();
+    /// let (tell, told) = crossbeam_channel::unbounded();
+    /// for n in 0..100 {
+    ///     let tell = tell.clone();
+    ///     pool.submit(move |_| Ok(tell.send(n)?)).unwrap(); // waits for a place
+    /// }
+    /// pool.shutdown(Shutdown::Drain);
+    /// assert!(told.try_iter().eq(0..100)); // one worker: in their order
+    ///
+    /// let refused = pool.submit(|_| Ok(7)).unwrap_err();
+    /// assert!(refused.is_closed());
+    /// assert_eq!(refused.into_inner()(&CancelToken::new()).unwrap(), 7); // it comes back
+    /// ```
     #[track_caller]
     pub fn submit<R: Send + 'static, F>(&self, task: F) -> Result<Job<R, E>, SubmitError<F>>
     where

@@ -444,12 +444,18 @@ impl AdaptiveLimit {
     /// let limit = AdaptiveLimit::aimd().build();
     /// let permit = limit.try_acquire().unwrap();
     /// assert!(limit.close());
-    /// assert!(!limit.close()); // it was closed before
+    /// assert!(limit.is_closed() && !limit.close()); // closed before
     /// assert!(limit.try_acquire().unwrap_err().is_closed());
     /// permit.success(); // of use until now
     /// ```
     pub fn close(&self) -> bool {
         self.inner.permits.close()
+    }
+
+    /// Whether it has been closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.permits.counts().closed
     }
 
     /// How many calls there may be at a time, now.

@@ -88,7 +88,7 @@ pub(super) struct Sample {
 /// };
 /// assert_eq!([fetch(200), fetch(404), fetch(503)], [10, 10, 5]);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AdaptiveOutcome {
     /// It was served: its latency counts.
     Success,

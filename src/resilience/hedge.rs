@@ -162,6 +162,7 @@ pub struct HedgeStats {
 /// let stats = hedge.stats();
 /// assert_eq!((stats.hedges, stats.refused), (1, 1)); // the second one was beyond the budget
 /// ```
+#[derive(Clone)]
 #[must_use = "a builder does nothing until the policy is built"]
 pub struct HedgeBuilder {
     name: Arc<str>,

@@ -219,7 +219,7 @@ impl fmt::Display for ChildErrorKind {
 ///
 /// assert!(supervisor.stop_child("death").unwrap_err().is_unknown());
 /// let error = supervisor.stop_child("deaf").unwrap_err(); // it does not look at its token
-/// assert!(error.is_stuck());
+/// assert!(error.is_stuck() && error.name() == "deaf");
 /// let ChildErrorKind::Stuck(child) = error.kind() else { panic!("{error}") };
 /// assert_eq!((child.name.as_str(), child.spawned_at.file()), ("deaf", file!()));
 /// drop(release);
@@ -233,6 +233,12 @@ pub struct ChildError {
 }
 
 impl ChildError {
+    /// The name that was asked for.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The reason.
     #[must_use]
     pub fn kind(&self) -> &ChildErrorKind {

@@ -61,6 +61,7 @@ use crate::threads;
 /// assert_eq!(worker.restarts, 1);
 /// assert!(matches!(&worker.state, ChildState::Ended(ChildEnd::Cancelled(_))));
 /// ```
+#[must_use = "a supervisor that is dropped stops its children"]
 pub struct Supervisor {
     shared: Arc<Shared>,
     /// Tells the supervisor's thread when the token is cancelled.
@@ -86,12 +87,40 @@ impl Supervisor {
 
     /// The supervisor's token, a child of the one it was started with. Cancelling it stops all
     /// children, in order, and waits for nothing. The children's tokens are not below it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let service = CancelToken::new();
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&service).unwrap();
+    /// supervisor.token().cancel_with("enough");
+    /// let report = supervisor.wait();
+    /// assert_eq!(report.child("feed").unwrap().state.to_string(), "cancelled: enough");
+    /// assert!(!service.is_cancelled()); // it is a child
+    /// ```
     #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.shared.token
     }
 
     /// The children and what they do, in the order of their start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let wait = |name| ChildSpec::new(name, |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(wait("database")).child(wait("web"));
+    /// let supervisor = supervisor.start(&CancelToken::new()).unwrap();
+    /// let lines: Vec<_> = supervisor.children().iter().map(|child| child.to_string()).collect();
+    /// assert_eq!(lines, ["\"database\" running", "\"web\" running"]);
+    /// ```
     #[must_use]
     pub fn children(&self) -> Vec<ChildInfo> {
         self.shared.children()
@@ -141,6 +170,21 @@ impl Supervisor {
     /// children have ended for good is no reason to stop.
     ///
     /// Called from one of its own children, or an event callback, it does not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let service = CancelToken::new();
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&service).unwrap();
+    /// service.cancel_with("SIGTERM"); // by a signal, say
+    /// let report = supervisor.wait(); // and not its drop, which would say nothing
+    /// assert_eq!(report.reason.as_ref().unwrap().to_string(), "cancelled: SIGTERM");
+    /// assert!(report.check().is_ok() && report.stuck().next().is_none());
+    /// ```
     #[track_caller]
     pub fn wait(&self) -> Report {
         if self.shared.role().is_none() {

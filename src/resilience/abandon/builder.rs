@@ -40,6 +40,7 @@ use crate::sync::Arc;
 /// assert_eq!(told.recv().unwrap(), "lookup");
 /// # drop(release);
 /// ```
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct AbandonerBuilder {
     name: Arc<str>,

@@ -131,10 +131,12 @@ impl<F, E: fmt::Debug + fmt::Display> std::error::Error for AbandonError<F, E> {
 ///
 /// let token = CancelToken::new();
 /// let none = Abandoner::builder().max_threads(0).build();
-/// let refused = none.abandon_after(&token, Duration::from_secs(1), |_| Ok::<_, ()>(7));
-/// let refused = refused.unwrap_err().into_refused().unwrap();
+/// let call = || none.abandon_after(&token, Duration::from_secs(1), |_| Ok::<_, ()>(7));
+/// let refused = call().unwrap_err().into_refused().unwrap();
 /// assert!(refused.is_full() && matches!(refused.kind(), RefusedKind::Full));
 /// assert_eq!(refused.into_inner()(&token), Ok(7)); // here, at one's own risk
+/// none.close(Duration::ZERO);
+/// assert!(call().unwrap_err().into_refused().unwrap().is_closed());
 /// ```
 pub struct RefusedCall<F> {
     kind: RefusedKind,
@@ -198,6 +200,12 @@ impl<F> RefusedCall<F> {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self.kind, RefusedKind::Full)
+    }
+
+    /// Whether the abandoner had been closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.kind, RefusedKind::Closed)
     }
 }
 

@@ -25,10 +25,10 @@ pub(super) type Classify<E> = Box<dyn Fn(&E) -> Outcome + Send + Sync>;
 /// # Performance
 ///
 /// A call that succeeds at once costs what its parts cost, with one reading of the clock for all of
-/// them that go by the token's (but for a breaker that takes the time of calls, and a shared budget): less
-/// than the same parts nested by hand. It allocates nothing, unless there is a deadline and no
-/// [`slack`](PolicyBuilder::slack): then there is a child token for each attempt, with a timer, for twice
-/// the time. A call that fails allocates its history.
+/// them that go by the token's (but for a breaker that takes the time of calls, and a shared
+/// budget): less than the same parts nested by hand. It allocates nothing, unless there is a
+/// deadline and no [`slack`](PolicyBuilder::slack): then there is a child token for each attempt,
+/// with a timer, for twice the time. A call that fails allocates its history.
 ///
 /// # Examples
 ///
@@ -109,7 +109,8 @@ impl<E> Policy<E> {
     ///
     /// # Panics
     ///
-    /// A panic in `op` goes on to the caller; it is a failure for the breaker, and gives the permit back.
+    /// A panic in `op` goes on to the caller; it is a failure for the breaker, and gives the permit
+    /// back.
     ///
     /// # Examples
     ///
@@ -172,18 +173,54 @@ impl<E> Policy<E> {
     }
 
     /// Its breaker.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Breaker, CancelToken, Policy};
+    ///
+    /// let policy = Policy::<&str>::builder().breaker(&Breaker::builder().build().unwrap());
+    /// let policy = policy.build().unwrap();
+    /// policy.breaker().unwrap().force_open(); // maintenance on the other side
+    /// assert!(policy.call(&CancelToken::new(), |_| Ok(7)).unwrap_err().is_refused());
+    /// assert!(Policy::<&str>::builder().build().unwrap().breaker().is_none());
+    /// ```
     #[must_use]
     pub fn breaker(&self) -> Option<&Breaker> {
         self.parts.breaker.as_ref()
     }
 
     /// Its bulkhead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Bulkhead, CancelToken, Policy};
+    ///
+    /// let policy = Policy::<&str>::builder().bulkhead(&Bulkhead::new(4)).build().unwrap();
+    /// let in_use = || policy.bulkhead().unwrap().in_use();
+    /// let during = policy.call(&CancelToken::new(), |_| Ok(in_use())).unwrap();
+    /// assert_eq!((during, in_use()), (1, 0));
+    /// assert!(Policy::<&str>::builder().build().unwrap().bulkhead().is_none());
+    /// ```
     #[must_use]
     pub fn bulkhead(&self) -> Option<&Bulkhead> {
         self.parts.bulkhead.as_ref()
     }
 
     /// Its rate limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Clock, Policy, Quota, RateLimiter};
+    ///
+    /// let limit = RateLimiter::with_clock(Quota::per_second(1), &Clock::manual());
+    /// let policy = Policy::<&str>::builder().rate_limit(&limit).build().unwrap();
+    /// policy.call(&CancelToken::new(), |_| Ok(())).unwrap();
+    /// assert!(policy.rate_limit().unwrap().try_acquire().unwrap_err().is_limited());
+    /// assert!(Policy::<&str>::builder().build().unwrap().rate_limit().is_none());
+    /// ```
     #[must_use]
     pub fn rate_limit(&self) -> Option<&RateLimiter> {
         self.parts.rate_limit.as_ref()

@@ -50,7 +50,7 @@ use crate::clock::Instant;
 /// let refused = limiter.try_acquire().unwrap_err(); // and then one each ten seconds
 /// assert_eq!(refused.retry_after(), Some(Duration::from_secs(10)));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
     limit: u32,
     /// Nanoseconds.
