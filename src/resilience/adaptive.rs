@@ -100,7 +100,8 @@ struct Inner {
 ///     .clock(&clock)
 ///     .build();
 /// let full_house = |latency| {
-///     let mut permits: Vec<_> = (0..limit.limit()).map(|_| limit.try_acquire().unwrap()).collect();
+///     let all = 0..limit.limit();
+///     let mut permits: Vec<_> = all.map(|_| limit.try_acquire().unwrap()).collect();
 ///     let refused = limit.acquire(&CancelToken::never()).unwrap_err();
 ///     assert!(refused.is_full()); // no queue, so this did not wait
 ///     clock.advance(latency);
@@ -203,9 +204,11 @@ impl AdaptiveLimitBuilder {
     ///
     /// let shrinks = |tolerance| {
     ///     let clock = Clock::manual();
-    ///     let limit = AdaptiveLimit::gradient().initial(100).tolerance(tolerance).clock(&clock).build();
+    ///     let limit = AdaptiveLimit::gradient().initial(100).tolerance(tolerance).clock(&clock);
+    ///     let limit = limit.build();
     ///     let limits = [100, 100, 180, 180, 180].map(|latency| {
-    ///         let permits: Vec<_> = (0..limit.limit()).map(|_| limit.try_acquire().unwrap()).collect();
+    ///         let all = 0..limit.limit();
+    ///         let permits: Vec<_> = all.map(|_| limit.try_acquire().unwrap()).collect();
     ///         clock.advance(Duration::from_millis(latency));
     ///         permits.into_iter().for_each(AdaptivePermit::success);
     ///         limit.limit()
@@ -257,8 +260,8 @@ impl AdaptiveLimitBuilder {
     ///
     /// # Panics
     ///
-    /// If not `1 ≤ min ≤ initial ≤ max < 2³⁰`, the back-off is not between 0 and 1, or the tolerance not
-    /// between 1 and 2.
+    /// If not `1 ≤ min ≤ initial ≤ max < 2³⁰`, the back-off is not between 0 and 1, or the tolerance
+    /// not between 1 and 2. So a `min` above 20 needs an `initial`, and so does a `max` below.
     #[must_use]
     pub fn build(self) -> AdaptiveLimit {
         let Settings {
@@ -308,7 +311,8 @@ impl AdaptiveLimit {
     /// let clock = Clock::manual();
     /// let limit = AdaptiveLimit::gradient().initial(16).clock(&clock).build();
     /// let mut volley = |latency| {
-    ///     let permits: Vec<_> = (0..limit.limit()).map(|_| limit.try_acquire().unwrap()).collect();
+    ///     let all = 0..limit.limit();
+    ///     let permits: Vec<_> = all.map(|_| limit.try_acquire().unwrap()).collect();
     ///     clock.advance(Duration::from_millis(latency));
     ///     permits.into_iter().for_each(AdaptivePermit::success);
     ///     limit.limit()

@@ -61,7 +61,7 @@ pub enum StartErrorKind {
     DuplicateName(String),
     /// The supervisor's own thread could not be started.
     Thread(std::sync::Arc<ThreadError>),
-    /// The token was cancelled before all children were ready.
+    /// The token was cancelled before the start was over.
     Cancelled(Cancelled),
     /// A child failed, ended or was too slow before it was ready.
     Child {
@@ -70,7 +70,7 @@ pub enum StartErrorKind {
         /// How it ended.
         end: ChildEnd,
     },
-    /// Children that had been ready failed too often while others were still starting.
+    /// Children that had been ready failed too often before the start was over.
     GaveUp(GaveUp),
 }
 
