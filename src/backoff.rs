@@ -35,6 +35,22 @@ pub(crate) fn more_patience(mut patience: Duration, overdue: Duration) -> Durati
 ///
 /// The names and the rules are those of Marc Brooker's *Exponential Backoff And Jitter* (AWS
 /// Architecture Blog, 2015).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::{Backoff, Jitter};
+///
+/// let second = Duration::from_secs(1);
+/// let spread = |jitter| Backoff::constant(second).jitter(jitter).delays_seeded(7).take(1000);
+/// assert!(spread(Jitter::None).all(|delay| delay == second));
+/// assert!(spread(Jitter::Full).all(|delay| delay <= second));
+/// assert!(spread(Jitter::Full).any(|delay| delay < second / 10)); // nearly at once
+/// assert!(spread(Jitter::Equal).all(|delay| second / 2 <= delay && delay <= second));
+/// assert!(spread(Jitter::Decorrelated).all(|delay| delay >= second));
+/// assert!(spread(Jitter::Decorrelated).any(|delay| delay > 3 * second)); // it grows by itself
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Jitter {
@@ -224,6 +240,22 @@ impl fmt::Debug for Backoff {
 }
 
 /// One delay after the other; never ends. From [`Backoff::delays`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::{Backoff, Jitter};
+///
+/// let rule = Backoff::exponential(Duration::from_secs(1)).jitter(Jitter::None);
+/// let mut delays = rule.delays();
+/// assert_eq!(delays.next_delay(), Duration::from_secs(1));
+/// assert_eq!(delays.next(), Some(Duration::from_secs(2))); // the same, as an iterator
+/// assert_eq!(delays.attempt(), 2);
+/// delays.reset(); // it went well for a while
+/// assert_eq!(delays.attempt(), 0);
+/// assert_eq!(delays.next_delay(), Duration::from_secs(1));
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a delay is not waited for by itself"]
 pub struct Delays {
