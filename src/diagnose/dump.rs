@@ -79,6 +79,15 @@ impl ThreadDump {
     }
 
     /// A dump of some threads only, or without stacks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::diagnose::ThreadDump;
+    ///
+    /// let list = ThreadDump::builder().stacks(false).capture(); // cheap: names, states, waits
+    /// assert!(list.threads().iter().all(|thread| thread.stack.frames().is_empty()));
+    /// ```
     #[must_use]
     pub fn builder() -> DumpBuilder {
         DumpBuilder::default()

@@ -54,6 +54,19 @@ pub struct PoolBuilder<E = anyhow::Error> {
 
 impl PoolBuilder {
     /// A worker for each core, a queue of 1,024, errors of [`anyhow::Error`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::pool::{self, PoolBuilder};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let pool = PoolBuilder::new().build(&CancelToken::new()).unwrap(); // as `Pool::builder()`
+    /// let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    /// assert_eq!(pool.workers(), cores);
+    /// let found = pool::live().into_iter().find(|found| found.name == "pool").unwrap();
+    /// assert_eq!(found.bound, 1024);
+    /// ```
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism();
         Self {

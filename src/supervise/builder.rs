@@ -68,6 +68,18 @@ pub struct SupervisorBuilder {
 
 impl SupervisorBuilder {
     /// One for one; 10 restarts in 60 seconds; delays from 0.1 to 10 seconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::SupervisorBuilder;
+    /// use cleanbreak::CancelToken;
+    ///
+    /// // As `Supervisor::builder()`. Nothing to do yet, and that is no error.
+    /// let supervisor = SupervisorBuilder::new().start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.children().is_empty());
+    /// assert_eq!(supervisor.shutdown().name, "supervisor");
+    /// ```
     pub fn new() -> Self {
         let backoff = Backoff::exponential(Duration::from_millis(100));
         Self {
@@ -138,13 +150,10 @@ impl SupervisorBuilder {
     /// let time = clock.clone();
     /// let feed = ChildSpec::new("feed", move |cx| {
     ///     cx.ready();
+    ///     if cx.restarts() == 3 { return Ok(cx.token().wait()) }
     ///     is_ready.recv()?;
-    ///     match cx.restarts() {
-    ///         0 | 1 => anyhow::bail!("at once"),
-    ///         2 => time.advance(minute), // well for a minute, and then
-    ///         _ => return Ok(cx.token().wait()),
-    ///     }
-    ///     anyhow::bail!("again")
+    ///     if cx.restarts() == 2 { time.advance(minute) } // well for a minute
+    ///     anyhow::bail!("no route")
     /// });
     /// let supervisor = Supervisor::builder()
     ///     .healthy_after(minute)
