@@ -19,6 +19,18 @@ use crate::sync::Arc;
 /// What grows no further by default.
 const MAX: Duration = Duration::from_secs(60);
 
+/// The shortest time between two reports of what is late.
+pub(crate) const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
+
+/// The patience until the next report of something that has been late for `overdue`: doubled, and
+/// past the present, so that a clock that leaps, or a patience of zero, leads to no burst of reports.
+pub(crate) fn more_patience(mut patience: Duration, overdue: Duration) -> Duration {
+    while patience <= overdue && patience < Duration::MAX {
+        patience = patience.saturating_mul(2).max(SHORTEST_PATIENCE);
+    }
+    patience
+}
+
 /// How the delays are spread, so that those who failed together do not all come back together.
 ///
 /// The names and the rules are those of Marc Brooker's *Exponential Backoff And Jitter* (AWS
@@ -400,6 +412,20 @@ mod tests {
         let mut none = Backoff::exponential(Duration::ZERO).delays_seeded(0);
         none.attempt = u32::MAX;
         assert_eq!(none.next_delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn patience_doubles_past_the_present() {
+        let more = |patience, overdue| {
+            more_patience(Duration::from_secs(patience), Duration::from_secs(overdue)).as_secs()
+        };
+        assert_eq!((more(5, 5), more(5, 100), more(5, 4)), (10, 160, 5));
+        assert_eq!(
+            more_patience(Duration::ZERO, Duration::ZERO),
+            SHORTEST_PATIENCE
+        );
+        let never = more_patience(Duration::ZERO, Duration::MAX);
+        assert_eq!(never, Duration::MAX);
     }
 
     #[test]

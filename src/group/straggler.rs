@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::queue::Queue;
+use crate::backoff::more_patience;
 use crate::cancel::CancelToken;
 use crate::clock::wait_until;
 use crate::contain::contain;
@@ -78,9 +79,6 @@ impl fmt::Display for Straggler {
 }
 
 type Report = Arc<dyn Fn(&[Straggler]) + Send + Sync>;
-
-/// The least time between two reports.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What to do about stragglers.
 #[derive(Clone)]
@@ -178,11 +176,7 @@ impl Watch {
         while !wait_for(patience) {
             let overdue = clock.now().duration_since(start);
             self.report(&queue.threads(), overdue);
-            // Past the present: a clock that leaps, or a patience of zero, is no reason for a
-            // burst of reports.
-            while patience <= overdue {
-                patience = patience.saturating_mul(2).max(SHORTEST);
-            }
+            patience = more_patience(patience, overdue);
         }
     }
 
