@@ -379,6 +379,7 @@ pub struct TrySpawnError<F> {
 /// # Examples
 ///
 /// ```
+/// use std::error::Error;
 /// use cleanbreak::group::TrySpawnErrorKind;
 /// use cleanbreak::{CancelToken, scope};
 ///
@@ -391,6 +392,7 @@ pub struct TrySpawnError<F> {
 ///         _ => "added in a later version",
 ///     };
 ///     assert_eq!(shed, "no\0name");
+///     assert!(refused.source().unwrap().is::<std::io::Error>()); // what the system said
 ///     Ok(())
 /// });
 /// assert!(result.is_ok());
