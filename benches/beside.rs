@@ -219,27 +219,33 @@ fn groups(rows: &mut Rows) {
                 assert_eq!(count.load(Ordering::Relaxed), TASKS);
             })
         });
-        row(rows, "group of 100 tasks, one fails", who, 1, || {
-            timed(|| {
-                let first = group.scope(&CancelToken::new(), |group| -> anyhow::Result<()> {
-                    for nth in 0..TASKS {
-                        let spawned = group.spawn(move |token| {
-                            if nth == TASKS / 2 {
-                                anyhow::bail!("found");
+        row(
+            rows,
+            "group of 100 tasks of which one fails",
+            who,
+            1,
+            || {
+                timed(|| {
+                    let first = group.scope(&CancelToken::new(), |group| -> anyhow::Result<()> {
+                        for nth in 0..TASKS {
+                            let spawned = group.spawn(move |token| {
+                                if nth == TASKS / 2 {
+                                    anyhow::bail!("found");
+                                }
+                                token.wait();
+                                token.check().map_err(Into::into)
+                            });
+                            // Refused from the failure on, as the group is being cancelled.
+                            if spawned.is_err() {
+                                break;
                             }
-                            token.wait();
-                            token.check().map_err(Into::into)
-                        });
-                        // Refused from the failure on, as the group is being cancelled.
-                        if spawned.is_err() {
-                            break;
                         }
-                    }
-                    Ok(())
-                });
-                assert_eq!(first.unwrap_err().to_string(), "found");
-            })
-        });
+                        Ok(())
+                    });
+                    assert_eq!(first.unwrap_err().to_string(), "found");
+                })
+            },
+        );
     }
 }
 
@@ -273,5 +279,5 @@ fn spawns(rows: &mut Rows, n: usize) {
         took
     });
     let each = memory.unwrap_or(0) as f64 / n as f64;
-    rows.add("one that waits, in memory", OURS, 1, "B", each);
+    rows.add("memory of one that waits", OURS, 1, "B", each);
 }

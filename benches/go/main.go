@@ -257,7 +257,7 @@ func groups(n int) {
 			check(g.wait() == nil && count.Load() == int64(n), "all ran")
 		})
 	})
-	row("group of 100 tasks, one fails", 1, func() time.Duration {
+	row("group of 100 tasks of which one fails", 1, func() time.Duration {
 		return timed(func() {
 			g, ctx := newGroup(context.Background())
 			for i := 0; i < n; i++ {
@@ -311,7 +311,7 @@ func spawns(n int) {
 		}
 		return took + timed(func() { close(stop); all.Wait() })
 	})
-	figure("one that waits, in memory", "B", memory)
+	figure("memory of one that waits", "B", memory)
 }
 
 func main() {
