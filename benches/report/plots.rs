@@ -207,7 +207,7 @@ fn go(figures: &Figures) -> Option<String> {
 const LINE: f64 = 19.0;
 const LABELS: f64 = 330.0;
 const BARS: f64 = 330.0;
-const NAMES: f64 = 210.0;
+const NAMES: f64 = 240.0;
 
 fn ratios(title: &str, about: &str, bars: &[Bar]) -> Option<String> {
     let logs = bars.iter().map(|bar| bar.ratio.log10().abs());
@@ -223,15 +223,7 @@ fn ratios(title: &str, about: &str, bars: &[Bar]) -> Option<String> {
         let at = x(10_f64.powi(decade));
         let class = if decade == 0 { "dim" } else { "line" };
         chart.line(class, (at, top - 8.0), (at, bottom));
-        let shown = digits(10_f64.powi(decade))
-            .trim_end_matches(".0")
-            .to_owned();
-        let shown = shown.trim_end_matches("00").replace("0.10", "0.1");
-        let shown = if decade >= 2 {
-            format!("{}", 10_u64.pow(decade as u32))
-        } else {
-            shown
-        };
+        let shown = format!("{}", 10_f64.powi(decade));
         chart.text("dim", (at, top - 14.0), Anchor::Middle, &shown);
     }
     for (nth, bar) in bars.iter().enumerate() {
@@ -239,9 +231,10 @@ fn ratios(title: &str, about: &str, bars: &[Bar]) -> Option<String> {
         let (from, to) = (x(1.0).min(x(bar.ratio)), x(1.0).max(x(bar.ratio)));
         let class = if bar.ratio >= 1.0 { "good" } else { "bad" };
         chart.rect(class, (from, y), (to - from, LINE - 6.0));
-        let label = shortened(&bar.label.replace(['`', '*'], ""));
+        let label = shortened(&bar.label.replace('`', ""), 52);
         chart.text("ink", (LABELS - 10.0, y + 11.0), Anchor::End, &label);
-        let beside = format!("{} {}", digits(bar.ratio), bar.rival.replace('`', ""));
+        let rival = shortened(&bar.rival.replace('`', ""), 30);
+        let beside = format!("{} {rival}", digits(bar.ratio));
         chart.text(
             "dim",
             (LABELS + BARS + 10.0, y + 11.0),
@@ -252,10 +245,9 @@ fn ratios(title: &str, about: &str, bars: &[Bar]) -> Option<String> {
     (!bars.is_empty()).then(|| chart.finish(title))
 }
 
-fn shortened(label: &str) -> String {
-    const MOST: usize = 52;
-    match label.chars().count() > MOST {
-        true => format!("{}…", label.chars().take(MOST - 1).collect::<String>()),
-        false => label.to_owned(),
+fn shortened(text: &str, most: usize) -> String {
+    match text.chars().count() > most {
+        true => format!("{}…", text.chars().take(most - 1).collect::<String>()),
+        false => text.to_owned(),
     }
 }
