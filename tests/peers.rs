@@ -34,7 +34,7 @@ fn alive_after_the_last_receiver<Tx, Rx>(
 }
 
 #[test]
-fn bounded_channels_of_crossbeam_and_flume_keep_messages_that_nobody_can_receive() {
+fn bounded_channels_of_crossbeam_flume_and_kanal_keep_messages_that_nobody_can_receive() {
     let (alive, _tx) = alive_after_the_last_receiver(bounded(1), |tx: &Sender<_>, message| {
         tx.send(message).unwrap();
     });
@@ -44,6 +44,11 @@ fn bounded_channels_of_crossbeam_and_flume_keep_messages_that_nobody_can_receive
             tx.send(message).unwrap();
         });
     assert_eq!(alive, 1, "flume drops them now");
+    let (alive, _tx) =
+        alive_after_the_last_receiver(kanal::bounded(1), |tx: &kanal::Sender<_>, message| {
+            tx.send(message).unwrap();
+        });
+    assert_eq!(alive, 1, "kanal drops them now");
     let (alive, _tx) = alive_after_the_last_receiver(SafeChannel::bounded(1), |tx, message| {
         tx.send(message).unwrap();
     });

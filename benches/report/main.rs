@@ -140,7 +140,8 @@ fn take(options: &Options, figures: &mut Figures) -> Vec<String> {
     let asked = |part: &&str| options.parts.is_empty() || options.parts.iter().any(|p| p == part);
     let parts: Vec<_> = measure::parts().filter(asked).collect();
     parts.iter().for_each(|part| figures.forget(part));
-    measure::about(figures, options.runs);
+    let some = (!options.parts.is_empty()).then(|| parts.join(", "));
+    measure::about(figures, options.runs, some.as_deref());
     let start = Instant::now();
     let mut failed = Vec::new();
     // Round by round, so that the runs of one part are apart in time.
@@ -187,6 +188,7 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 
 /// Without figures, that all of the page could be made; with them, that it has been.
 fn check(docs: &Path) -> Result<(), String> {
+    measure::check()?;
     let page = read(&docs.join("PERFORMANCE.md"))?;
     drawn_from(&page, &imagined())?;
     if !docs.join("figures.csv").exists() {

@@ -275,6 +275,31 @@ fn nanos_of_word(text: &str) -> Option<f64> {
     nanos(text.split_whitespace().next()?)
 }
 
+/// That the lines which the benches print are understood.
+pub(crate) fn check() -> Result<(), String> {
+    let mut figures = Figures::default();
+    printed(
+        "sample",
+        "breakout/bytes/anyhow_return: 1632.5 bytes/op, 3 bytes in 2 operations\n\
+         ticker/10k_at_100ms: 10000 tickers, 1 thread, 9 ticks in 2.00s, 2 missed, at most 1.5µs off the grid\n\
+         ticker/10k_at_100ms: 10000 tickers, 1 thread, 9 ticks in 2.00s, 1 missed, at most 2.5µs off the grid\n\
+         the first dump: 140.1ms, of which on a processor 12.0ms\n",
+        &mut figures,
+    );
+    for (case, who, expected) in [
+        ("breakout/bytes", "anyhow_return", 1632.5),
+        ("ticker/10k_at_100ms", "missed", 2.0),
+        ("ticker/10k_at_100ms", "off grid", 2500.0),
+        ("dump", "first", 140.1e6),
+    ] {
+        let found = figures.find(case, who).map(|(_, range)| range.middle);
+        if found != Some(expected) {
+            return Err(format!("{case} {who} is read as {found:?}, not {expected}"));
+        }
+    }
+    Ok(())
+}
+
 /// A duration as `Debug` shows it.
 fn nanos(text: &str) -> Option<f64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -289,8 +314,9 @@ fn nanos(text: &str) -> Option<f64> {
     Some(value * scale)
 }
 
-/// Machine, compiler, commit: what figures mean nothing without.
-pub(crate) fn about(figures: &mut Figures, runs: usize) {
+/// Machine, compiler, commit: what figures mean nothing without. If it is only some parts that are
+/// measured, it says which.
+pub(crate) fn about(figures: &mut Figures, runs: usize, some: Option<&str>) {
     let told = |program: &str, args: &[&str]| {
         let output = Command::new(program)
             .args(args)
@@ -324,8 +350,15 @@ pub(crate) fn about(figures: &mut Figures, runs: usize) {
     {
         commit.push_str(" with changes");
     }
+    let date = told("date", &["+%Y-%m-%d"]);
+    if let Some(parts) = some.filter(|_| figures.about.contains_key("date")) {
+        let later = format!("{parts} on {date} at commit {commit}");
+        figures.about.insert("later".to_owned(), later);
+        return;
+    }
+    figures.about.clear();
     for (name, value) in [
-        ("date", told("date", &["+%Y-%m-%d"])),
+        ("date", date),
         ("commit", commit),
         (
             "rustc",

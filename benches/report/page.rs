@@ -7,9 +7,9 @@ const BEGIN: &str = "<!-- figures: ";
 const END: &str = "<!-- end of figures -->";
 
 /// Every region that the page has, in any order.
-pub(crate) const REGIONS: [&str; 18] = [
+pub(crate) const REGIONS: [&str; 19] = [
     "about", "breakout", "token", "channel", "ticker", "group", "pool", "probe", "breaker",
-    "policy", "limits", "io", "seeing", "growth", "memory", "beside", "tickers", "peers",
+    "policy", "limits", "io", "seeing", "growth", "memory", "beside", "tickers", "peers", "lost",
 ];
 
 /// A table under its chart.
@@ -36,6 +36,7 @@ fn content(region: &str, figures: &Figures) -> Option<String> {
         "beside" => tables::beside(figures).map(|table| under("go", &table)),
         "peers" => tables::list("token", figures).map(|_| under("peers", "")),
         "breakout" => tables::breakout(figures),
+        "lost" => tables::lost(figures),
         "tickers" => tables::tickers(figures),
         list => tables::list(list, figures),
     }

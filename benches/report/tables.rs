@@ -136,6 +136,25 @@ pub(crate) fn list(section: &str, figures: &Figures) -> Option<String> {
     any.then_some(table)
 }
 
+/// All rows that are lost, the worst first.
+pub(crate) fn lost(figures: &Figures) -> Option<String> {
+    let lost = rows().into_iter().filter_map(|row| {
+        let ratio = row.measured(figures)?.ratio()?;
+        (ratio > LOST).then_some((ratio, row))
+    });
+    let mut lost: Vec<_> = lost.collect();
+    lost.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let items = lost.iter().map(|(ratio, row)| {
+        let times = digits(*ratio);
+        format!(
+            "* {}: {}, {times} times the fastest rival\n",
+            row.section, row.label
+        )
+    });
+    let list: String = items.collect();
+    (!list.is_empty()).then_some(list)
+}
+
 /// A table with a column for each contender; what beats ours is in bold. `per_item` divides by the
 /// number of items in one measurement.
 fn matrix(
@@ -238,7 +257,9 @@ pub(crate) fn matrix_ids() -> Vec<Id> {
 }
 
 pub(crate) fn channel(figures: &Figures) -> Option<String> {
-    matrix(figures, &CHANNELS, &CHANNEL_PEERS, &["cleanbreak"], true)
+    let table = matrix(figures, &CHANNELS, &CHANNEL_PEERS, &["cleanbreak"], true)?;
+    let about = "Time for a value of 80,000, or of 4,000 where the capacity is 0 or 1; **bold** is faster than ours.";
+    Some(format!("{about}\n\n{table}"))
 }
 
 pub(crate) fn breaker(figures: &Figures) -> Option<String> {
@@ -442,8 +463,10 @@ pub(crate) fn about(figures: &Figures) -> Option<String> {
         "1" => "one run".to_owned(),
         runs => format!("{runs} runs; where they differ by more than a twentieth, both ends"),
     };
+    let later =
+        told("later").map_or_else(String::new, |later| format!(" Measured again: {later}."));
     Some(format!(
         "Measured on {date} at commit {commit}: {cores} cores of {processor}, {system}, rustc {rustc}; \
-         Go: {go}. Medians of {runs}.\n"
+         Go: {go}. Medians of {runs}.{later}\n"
     ))
 }
