@@ -22,7 +22,7 @@ const CRITERION: [(&str, Option<&str>); 13] = [
     ("policy", None),
     ("limits", None),
     ("io", None),
-    ("threads", None),
+    ("threads", Some("diagnose")),
     ("dump", Some("diagnose")),
 ];
 

@@ -127,8 +127,8 @@ pub(crate) fn list(section: &str, figures: &Figures) -> Option<String> {
         let peers = measured
             .peers
             .iter()
-            .map(|(name, range, _)| format!("{name} {}", range.show("ns")));
-        let peers = peers.collect::<Vec<_>>().join(", ");
+            .map(|(name, range, _)| format!("{name}: {}", range.show("ns")));
+        let peers = peers.collect::<Vec<_>>().join("; ");
         let (label, ours) = (bold(row.label, lost), measured.ours.show("ns"));
         let ratio = ratio.map_or_else(String::new, digits);
         writeln!(table, "| {label} | {ours} | {peers} | {ratio} |").unwrap();
