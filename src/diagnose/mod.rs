@@ -84,6 +84,14 @@ mod json;
 mod pprof;
 #[cfg(all(target_os = "linux", not(cleanbreak_portable)))]
 mod sample;
+mod signal;
+#[cfg(all(
+    target_os = "linux",
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(cleanbreak_portable)
+))]
+mod signalled;
 mod stack;
 #[cfg_attr(
     not(all(
@@ -105,7 +113,8 @@ mod thread;
 pub(crate) use json::{Maybe, Seconds, Text, list};
 
 pub use dump::{DumpBuilder, Grouped, ThreadDump, ThreadGroup};
-pub use stack::{Frame, Stack, StackProblem};
+pub use signal::{StackSignal, StackSignalError};
+pub use stack::{Frame, Stack, StackProblem, TakenBy};
 pub use thread::{DumpedThread, OsState, SystemCall};
 
 /// From now on, reports of who does not end show stacks too: a group's stragglers

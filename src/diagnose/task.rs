@@ -60,6 +60,16 @@ pub(super) struct Stat {
     pub(super) start: u64,
 }
 
+/// Of `status`, what matters to who wants to send a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) runs: bool,
+    /// The thread blocks the signal.
+    pub(super) blocks: bool,
+    /// One is in wait already.
+    pub(super) pending: bool,
+}
+
 /// Where the thread was when the kernel last took it off its processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -90,6 +100,11 @@ impl Task {
     pub(super) fn stat(&self) -> Result<Stat, StackProblem> {
         let line = read(&self.open("stat")?)?;
         Stat::parse(&line).ok_or(StackProblem::Denied)
+    }
+
+    pub(super) fn status(&self, signal: u32) -> Result<Status, StackProblem> {
+        let text = read(&self.open("status")?)?;
+        Status::parse(&text, signal).ok_or(StackProblem::Denied)
     }
 
     pub(super) fn place(&self) -> Result<Place, StackProblem> {
@@ -126,9 +141,9 @@ fn kernel_counts() -> bool {
     own.is_ok_and(|line| !line.trim_end().ends_with(" 0"))
 }
 
-/// All of these are one short line.
+/// All of these are one short line, or a page of them.
 fn read(file: &File) -> Result<String, StackProblem> {
-    let mut bytes = [0; 1024];
+    let mut bytes = [0; 4096];
     let length = file.read_at(&mut bytes, 0).map_err(problem)?;
     Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
@@ -154,6 +169,26 @@ impl Stat {
         let start = fields.nth(18)?.parse().ok()?;
         let name = name.to_owned();
         Some(Self { name, state, start })
+    }
+}
+
+impl Status {
+    /// Lines such as `State:\tR (running)`, `SigPnd:\t0000000000000000`.
+    fn parse(text: &str, signal: u32) -> Option<Self> {
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim_start)
+        };
+        let bit = 1_u64.checked_shl(signal.checked_sub(1)?)?;
+        let has = |name| {
+            let set = u64::from_str_radix(field(name)?, 16).ok()?;
+            Some(set & bit != 0)
+        };
+        Some(Self {
+            runs: field("State:")?.starts_with('R'),
+            blocks: has("SigBlk:")?,
+            pending: has("SigPnd:")?,
+        })
     }
 }
 
@@ -189,6 +224,27 @@ mod tests {
         assert_eq!(stat.state, OsState::Running);
         assert_eq!(Stat::parse("12 (a"), None);
         assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn a_signal_that_is_blocked_or_in_wait_is_known() {
+        let text = |state: &str, pending: u64, blocked: u64| {
+            format!(
+                "Name:\tSigBlk: ffff\nState:\t{state}\nTgid:\t1\nSigPnd:\t{pending:016x}\n\
+                 ShdPnd:\tffffffffffffffff\nSigBlk:\t{blocked:016x}\nSigIgn:\t0\n"
+            )
+        };
+        let parsed = |state, pending, blocked| {
+            let status = Status::parse(&text(state, pending, blocked), 64).unwrap();
+            (status.runs, status.pending, status.blocks)
+        };
+        let bit = 1 << 63;
+        assert_eq!(parsed("R (running)", 0, 0), (true, false, false));
+        assert_eq!(parsed("S (sleeping)", 0, !bit), (false, false, false));
+        assert_eq!(parsed("R (running)", bit, 0), (true, true, false));
+        assert_eq!(parsed("R (running)", 0, bit), (true, false, true));
+        assert_eq!(Status::parse("State:\tR\n", 64), None);
+        assert_eq!(Status::parse(&text("R", 0, 0), 65), None);
     }
 
     #[test]
