@@ -202,7 +202,8 @@ impl DumpBuilder {
     }
 
     /// How often to look at a thread that runs, before it is listed as running without a stack. At
-    /// least once. Default: 3 times, right after each other.
+    /// least once. Default: 3 times, right after each other. With a [signal](Self::signal), how often
+    /// to ask such a thread whose answer cannot be used.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);

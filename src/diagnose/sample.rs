@@ -48,6 +48,11 @@ impl Sample {
     ) -> Result<(), StackProblem> {
         let task = Task::new(self.tid);
         let counter = task.runs();
+        // Who runs is asked, instead of looked at again and again.
+        let attempts = match options.signal {
+            Some(_) => 1,
+            None => options.attempts,
+        };
         for attempt in 1.. {
             // All between two looks at the counter, also the name: a thread that has just begun
             // still has that of the one that started it.
@@ -64,7 +69,7 @@ impl Sample {
                 Err(StackProblem::Ended) => return Err(StackProblem::Ended),
                 Err(problem) => self.walk = Walk::broken(problem),
             }
-            if !self.ran() || attempt >= options.attempts {
+            if !self.ran() || attempt >= attempts {
                 break;
             }
             std::thread::yield_now();

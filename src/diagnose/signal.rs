@@ -40,8 +40,9 @@ static INSTALLED: Mutex<Option<i32>> = Mutex::new(None);
 /// # What is not seen
 ///
 /// A thread that runs with the signal blocked, or is stopped, is listed without a stack and with the
-/// [reason](super::StackProblem). One that is in a signal handler of its own, on a stack for that,
-/// has an incomplete one; so has one whose stack is larger than 512 KiB.
+/// [reason](super::StackProblem). So is one that blocks a signal whose handler has a stack of its own
+/// (`SA_ONSTACK`): it may be in that handler, and the stack may have no room for another one. Of a
+/// stack that is larger than 512 KiB there is the innermost part.
 ///
 /// # Examples
 ///

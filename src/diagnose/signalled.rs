@@ -6,10 +6,12 @@
 //!    seen from outside. So one that a look can see through is left alone.
 //! 2. A thread that blocks the signal, or has one in wait, gets none. So there is at most one in wait
 //!    for each thread, however many dumps are taken.
-//! 3. A copy counts if number, start and names of the thread are the same before and after it (a
+//! 3. A thread that blocks a signal whose handler has a stack of its own may be in that handler. It
+//!    gets none: such stacks are small, and for a second handler on top there may be no room.
+//! 4. A copy counts if number, start and names of the thread are the same before and after it (a
 //!    number may be used again, and a thread of a pool goes from one task to the next), and if the
 //!    loader has loaded and unloaded nothing between the first signal and the walk.
-//! 4. All are asked before anybody is waited for, and all are waited for together: the time is
+//! 5. All are asked before anybody is waited for, and all are waited for together: the time is
 //!    bounded by [`patience`](DumpBuilder::patience), whatever they do.
 
 use std::time::Duration;
@@ -47,9 +49,10 @@ pub(super) fn fill(
         ));
         return;
     }
+    let begun = Clock::default().now();
     for _ in 0..options.attempts {
         stacks.refresh();
-        let mut round = Round::new(samples, signal, options);
+        let mut round = Round::new(samples, signal, options, begun);
         if round.targets.is_empty() {
             return;
         }
@@ -57,6 +60,12 @@ pub(super) fn fill(
         round.walk(stacks);
         samples.retain(|sample| sample.walk.end != Err(StackProblem::Ended));
     }
+}
+
+/// In a set of signals.
+fn bit(signal: StackSignal) -> u64 {
+    let number = signal.number().unsigned_abs();
+    1_u64.checked_shl(number.wrapping_sub(1)).unwrap_or(0)
 }
 
 /// Whether a signal may bring more than is there.
@@ -78,9 +87,14 @@ fn lacks_stack(sample: &Sample) -> bool {
 struct Round<'a> {
     targets: Vec<Target<'a>>,
     signal: StackSignal,
+    /// Signals that a thread which is asked must not block.
+    open: u64,
     options: &'a DumpBuilder,
     /// Where to look for the next slot.
     slot: usize,
+    begun: Instant,
+    /// And the first round.
+    first_begun: Instant,
 }
 
 /// One thread that is asked.
@@ -100,7 +114,12 @@ enum Progress {
 }
 
 impl<'a> Round<'a> {
-    fn new(samples: &'a mut [Sample], signal: StackSignal, options: &'a DumpBuilder) -> Self {
+    fn new(
+        samples: &'a mut [Sample],
+        signal: StackSignal,
+        options: &'a DumpBuilder,
+        first_begun: Instant,
+    ) -> Self {
         let lacking = samples.iter_mut().filter(|sample| lacks_stack(sample));
         let targets = lacking.map(|sample| Target {
             task: Task::new(sample.tid),
@@ -110,16 +129,18 @@ impl<'a> Round<'a> {
         Self {
             targets: targets.collect(),
             signal,
+            open: bit(signal) | handler::on_own_stacks(),
             options,
             slot: 0,
+            begun: Clock::default().now(),
+            first_begun,
         }
     }
 
     /// Sends the signals, and waits.
     fn ask(&mut self, stacks: &mut Stacks) {
         let clock = Clock::default();
-        let begun = clock.now();
-        let mut checked = begun;
+        let mut checked = self.begun;
         loop {
             let seen = slots::answers();
             let now = clock.now();
@@ -128,12 +149,13 @@ impl<'a> Round<'a> {
                 checked = now;
             }
             self.advance(check, stacks);
-            let left = self.left(begun, clock.now());
-            let Some(left) = left else { break };
+            let Some(left) = self.left(clock.now()) else {
+                break;
+            };
             slots::await_answer(seen, left);
         }
         for target in &mut self.targets {
-            target.give_up(self.signal);
+            target.give_up(self.open, self.signal);
         }
     }
 
@@ -141,7 +163,9 @@ impl<'a> Round<'a> {
         for target in &mut self.targets {
             match &target.progress {
                 Progress::Unasked => {
-                    target.approach(self.signal, &mut self.slot, self.options, stacks);
+                    if target.may_be_asked(self.open, self.signal, self.options, stacks) {
+                        target.send(self.signal, &mut self.slot);
+                    }
                 }
                 Progress::Asked(_) => target.collect(check),
                 Progress::Answered(_) | Progress::Settled => {}
@@ -150,18 +174,21 @@ impl<'a> Round<'a> {
     }
 
     /// How long to sleep before the next look; `None` when there is nothing to wait for.
-    fn left(&self, begun: Instant, now: Instant) -> Option<Duration> {
-        let mut progress = self.targets.iter().map(|target| &target.progress);
-        let asked = |progress: &Progress| matches!(progress, Progress::Asked(_));
-        let unasked = |progress: &Progress| matches!(progress, Progress::Unasked);
-        let anybody = self.targets.iter().any(|target| unasked(&target.progress));
-        let (patience, pause) = match (progress.any(asked), anybody) {
-            (false, false) => return None,
-            (false, true) => (BLOCKED.min(self.options.patience), LOOK),
-            (true, false) => (self.options.patience, CHECK),
-            (true, true) => (self.options.patience, LOOK),
-        };
-        let left = patience.checked_sub(now.duration_since(begun))?;
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let (mut asked, mut unasked) = (false, false);
+        for target in &self.targets {
+            match target.progress {
+                Progress::Asked(_) => asked = true,
+                Progress::Unasked => unasked = true,
+                Progress::Answered(_) | Progress::Settled => {}
+            }
+        }
+        if !asked && (!unasked || now.duration_since(self.begun) >= BLOCKED) {
+            return None;
+        }
+        let pause = if unasked { LOOK } else { CHECK };
+        let waited = now.duration_since(self.first_begun);
+        let left = self.options.patience.checked_sub(waited)?;
         (!left.is_zero()).then(|| left.min(pause))
     }
 
@@ -180,37 +207,38 @@ impl<'a> Round<'a> {
 }
 
 impl Target<'_> {
-    /// Sends the signal, if there is a need and it would be taken.
-    fn approach(
+    /// Whether there is a need for the signal, and it would be taken now.
+    fn may_be_asked(
         &mut self,
+        open: u64,
         signal: StackSignal,
-        slot: &mut usize,
         options: &DumpBuilder,
         stacks: &mut Stacks,
-    ) {
-        let number = signal.number().unsigned_abs();
-        match self.task.status(number) {
-            Err(problem) => return self.settle(problem),
-            Ok(status) if !status.runs && self.sample.ran() => {
-                // It has gone to sleep: it may be left alone.
-                match self.sample.retake(None, options, stacks) {
-                    Err(problem) => return self.settle(problem),
-                    Ok(()) if !self.sample.ran() => {
-                        self.progress = Progress::Settled;
-                        return;
-                    }
-                    Ok(()) => {}
+    ) -> bool {
+        for again in [false, true] {
+            let status = match self.task.status() {
+                Ok(status) => status,
+                Err(problem) => {
+                    self.settle(problem);
+                    return false;
                 }
+            };
+            if status.blocked & open != 0 || status.pending & bit(signal) != 0 {
+                return false;
             }
-            Ok(_) => {}
+            if status.runs || !self.sample.ran() {
+                return true;
+            }
+            // It has gone to sleep, and need not be disturbed. But to look takes its time.
+            match self.sample.retake(None, options, stacks) {
+                Err(problem) => self.settle(problem),
+                Ok(()) if !self.sample.ran() => self.progress = Progress::Settled,
+                Ok(()) if !again => continue,
+                Ok(()) => {}
+            }
+            return false;
         }
-        // Once more: to look again has taken its time.
-        match self.task.status(number) {
-            Err(problem) => self.settle(problem),
-            Ok(status) if status.blocks || status.pending => {}
-            Ok(status) if !status.runs && self.sample.ran() => {}
-            Ok(_) => self.send(signal, slot),
-        }
+        false
     }
 
     fn send(&mut self, signal: StackSignal, slot: &mut usize) {
@@ -245,7 +273,7 @@ impl Target<'_> {
         }
     }
 
-    /// By the thread that was meant, doing what it did (invariant 3).
+    /// By the thread that was meant, doing what it did (invariant 4).
     fn answered(&mut self, copied: Copied) {
         let before = self.sample.identity();
         match self.sample.read(&self.task) {
@@ -264,19 +292,30 @@ impl Target<'_> {
         self.sample.fail_copy(problem);
     }
 
-    fn give_up(&mut self, signal: StackSignal) {
+    fn give_up(&mut self, open: u64, signal: StackSignal) {
         self.collect(false);
         let asked = match self.progress {
             Progress::Answered(_) | Progress::Settled => return,
             Progress::Unasked => false,
             Progress::Asked(_) => true,
         };
-        match self.task.status(signal.number().unsigned_abs()) {
+        match self.task.status() {
             Err(problem) => self.settle(problem),
-            Ok(status) if status.blocks => self.settle(StackProblem::SignalBlocked),
-            Ok(status) if asked || status.pending => self.settle(StackProblem::SignalLate),
-            // It slept whenever a signal was about to be sent, and never for long.
-            Ok(_) => self.progress = Progress::Settled,
+            Ok(status) => {
+                let (blocks, waits) = (
+                    status.blocked & open != 0,
+                    status.pending & bit(signal) != 0,
+                );
+                match asked {
+                    // It blocks all while it is in the handler, which is not what is meant.
+                    true if blocks && waits => self.settle(StackProblem::SignalBlocked),
+                    false if blocks => self.settle(StackProblem::SignalBlocked),
+                    true => self.settle(StackProblem::SignalLate),
+                    false if waits => self.settle(StackProblem::SignalLate),
+                    // It slept whenever a signal was about to be sent, and never for long.
+                    false => self.progress = Progress::Settled,
+                }
+            }
         }
     }
 }

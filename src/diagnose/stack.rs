@@ -222,7 +222,8 @@ pub enum StackProblem {
     Running,
     /// The thread slept, but ran each time before its stack had been copied.
     KeptRunning,
-    /// The thread runs, and blocks the [signal](super::DumpBuilder::signal).
+    /// The thread runs, and blocks the [signal](super::DumpBuilder::signal); or it blocks one whose
+    /// handler has a stack of its own, so that it may be in that.
     SignalBlocked,
     /// The thread has not taken the [signal](super::DumpBuilder::signal) in
     /// [time](super::DumpBuilder::patience): it has had no processor, or is stopped.
@@ -253,7 +254,7 @@ impl fmt::Display for StackProblem {
             Self::Unsupported => "stacks are not supported here",
             Self::Running => "the thread is running",
             Self::KeptRunning => "the thread ran each time it was looked at",
-            Self::SignalBlocked => "the thread runs, and blocks the signal for its stack",
+            Self::SignalBlocked => "the thread blocks signals, or is in the handler of one",
             Self::SignalLate => "the thread did not take the signal for its stack in time",
             Self::SignalRefused => "the system refused the signal for its stack",
             Self::Ended => "the thread has ended",

@@ -64,10 +64,10 @@ pub(super) struct Stat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) runs: bool,
-    /// The thread blocks the signal.
-    pub(super) blocks: bool,
-    /// One is in wait already.
-    pub(super) pending: bool,
+    /// The signals that the thread blocks, the first in the lowest bit.
+    pub(super) blocked: u64,
+    /// Those that wait for it.
+    pub(super) pending: u64,
 }
 
 /// Where the thread was when the kernel last took it off its processor.
@@ -102,9 +102,9 @@ impl Task {
         Stat::parse(&line).ok_or(StackProblem::Denied)
     }
 
-    pub(super) fn status(&self, signal: u32) -> Result<Status, StackProblem> {
+    pub(super) fn status(&self) -> Result<Status, StackProblem> {
         let text = read(&self.open("status")?)?;
-        Status::parse(&text, signal).ok_or(StackProblem::Denied)
+        Status::parse(&text).ok_or(StackProblem::Denied)
     }
 
     pub(super) fn place(&self) -> Result<Place, StackProblem> {
@@ -174,20 +174,16 @@ impl Stat {
 
 impl Status {
     /// Lines such as `State:\tR (running)`, `SigPnd:\t0000000000000000`.
-    fn parse(text: &str, signal: u32) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
             line.map(str::trim_start)
         };
-        let bit = 1_u64.checked_shl(signal.checked_sub(1)?)?;
-        let has = |name| {
-            let set = u64::from_str_radix(field(name)?, 16).ok()?;
-            Some(set & bit != 0)
-        };
+        let set = |name| u64::from_str_radix(field(name)?, 16).ok();
         Some(Self {
             runs: field("State:")?.starts_with('R'),
-            blocks: has("SigBlk:")?,
-            pending: has("SigPnd:")?,
+            blocked: set("SigBlk:")?,
+            pending: set("SigPnd:")?,
         })
     }
 }
@@ -227,24 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_is_blocked_or_in_wait_is_known() {
-        let text = |state: &str, pending: u64, blocked: u64| {
-            format!(
-                "Name:\tSigBlk: ffff\nState:\t{state}\nTgid:\t1\nSigPnd:\t{pending:016x}\n\
-                 ShdPnd:\tffffffffffffffff\nSigBlk:\t{blocked:016x}\nSigIgn:\t0\n"
-            )
-        };
-        let parsed = |state, pending, blocked| {
-            let status = Status::parse(&text(state, pending, blocked), 64).unwrap();
-            (status.runs, status.pending, status.blocks)
-        };
-        let bit = 1 << 63;
-        assert_eq!(parsed("R (running)", 0, 0), (true, false, false));
-        assert_eq!(parsed("S (sleeping)", 0, !bit), (false, false, false));
-        assert_eq!(parsed("R (running)", bit, 0), (true, true, false));
-        assert_eq!(parsed("R (running)", 0, bit), (true, false, true));
-        assert_eq!(Status::parse("State:\tR\n", 64), None);
-        assert_eq!(Status::parse(&text("R", 0, 0), 65), None);
+    fn signals_that_are_blocked_and_in_wait_are_read() {
+        let text = "Name:\tSigBlk: ffff\nState:\tR (running)\nSigPnd:\t8000000000000000\n\
+                    ShdPnd:\tffffffffffffffff\nSigBlk:\t0000000000000a00\nSigIgn:\t0\n";
+        let status = Status::parse(text).unwrap();
+        assert_eq!((status.pending, status.blocked), (1 << 63, 0xa00));
+        assert!(status.runs);
+        let asleep = Status::parse(&text.replace("R (r", "S (r")).unwrap();
+        assert!(!asleep.runs);
+        assert_eq!(Status::parse("State:\tR\n"), None);
     }
 
     #[test]

@@ -17,14 +17,13 @@ use std::ops::RangeInclusive;
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 
-use super::slots::{CAPACITY, Slot, Ticket};
-use super::tables::REGISTERS;
+use super::slots::{CAPACITY, PC, Slot, Ticket};
 
 /// Below the stack pointer: the unwind tables may refer to what was just popped.
 const RED_ZONE: u64 = 128;
 
-/// Where the kernel has put the registers, in the order of the unwind tables.
-const ORDER: [c_int; REGISTERS] = [
+/// Where the kernel has put the registers, in the order of the unwind tables; last the instruction.
+static ORDER: [c_int; PC + 1] = [
     libc::REG_RAX,
     libc::REG_RDX,
     libc::REG_RCX,
@@ -41,6 +40,7 @@ const ORDER: [c_int; REGISTERS] = [
     libc::REG_R13,
     libc::REG_R14,
     libc::REG_R15,
+    libc::REG_RIP,
 ];
 
 /// The handler.
@@ -66,18 +66,26 @@ fn answer(word: u64, saved: &[libc::greg_t; 23]) {
     let Some(slot) = Slot::claim(word) else {
         return;
     };
-    let register = |number: c_int| {
-        let saved = usize::try_from(number).ok().and_then(|at| saved.get(at));
-        saved.copied().unwrap_or(0).cast_unsigned()
-    };
-    slot.registers(ORDER.map(register), register(libc::REG_RIP));
-    let sp = register(libc::REG_RSP);
+    // In few words, so that it needs little stack, also unoptimised.
+    let mut number = 0;
+    while let Some(&at) = ORDER.get(number) {
+        slot.register(number, saved_at(saved, at));
+        number += 1;
+    }
+    let sp = saved_at(saved, libc::REG_RSP);
     let (base, length) = copy_stack(sp.saturating_sub(RED_ZONE) & !7, slot.memory())
         // What is below may not be mapped.
         .or_else(|| copy_stack(sp & !7, slot.memory()))
         .unwrap_or((sp, 0));
     slot.copied(base, length);
     wake(slot.end());
+}
+
+fn saved_at(saved: &[libc::greg_t; 23], at: c_int) -> u64 {
+    match saved.get(at as usize) {
+        Some(value) => value.cast_unsigned(),
+        None => 0,
+    }
 }
 
 /// Copies from `base` up to where the thread's own block begins, above its stack; or, if it is on
@@ -164,6 +172,15 @@ pub(in crate::diagnose) fn is_ours(signal: c_int) -> bool {
 
 fn handler() -> libc::sighandler_t {
     (on_signal as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void)) as libc::sighandler_t
+}
+
+/// The signals whose handlers run on a stack of their own. While one does, it is blocked.
+pub(in crate::diagnose) fn on_own_stacks() -> u64 {
+    let own_stack = |signal: &c_int| {
+        action_of(*signal).is_ok_and(|action| action.sa_flags & libc::SA_ONSTACK != 0)
+    };
+    let signals = (1..=libc::SIGRTMAX()).filter(own_stack);
+    signals.fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
 /// Puts the handler in place, for ever. `false` if there is another, which stays.

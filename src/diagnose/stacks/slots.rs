@@ -35,6 +35,9 @@ const SLOTS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 10;
 const PHASE_BITS: u32 = 3;
 
+/// The number of the instruction, among the registers.
+pub(super) const PC: usize = REGISTERS;
+
 const IDLE: u64 = 0;
 const ARMED: u64 = 1;
 const WRITING: u64 = 2;
@@ -51,7 +54,7 @@ static ANSWERS: AtomicU32 = AtomicU32::new(0);
 pub(super) struct Slot {
     /// The generation, and in the lowest three bits the phase.
     state: AtomicU64,
-    /// Numbered as in the unwind tables; the last is the instruction.
+    /// Numbered as in the unwind tables; the last, [`PC`], is the instruction.
     registers: [AtomicU64; REGISTERS + 1],
     /// Where the copy was taken.
     base: AtomicU64,
@@ -143,13 +146,9 @@ impl Claimed {
         self.slot.memory.load(Ordering::Acquire)
     }
 
-    pub(super) fn registers(&self, values: [u64; REGISTERS], pc: u64) {
-        for (register, value) in self
-            .slot
-            .registers
-            .iter()
-            .zip(values.into_iter().chain([pc]))
-        {
+    /// Sets the register of this number.
+    pub(super) fn register(&self, number: usize, value: u64) {
+        if let Some(register) = self.slot.registers.get(number) {
             register.store(value, Ordering::Relaxed);
         }
     }
@@ -212,7 +211,7 @@ impl Ticket {
         let memory = slot.memory.load(Ordering::Acquire) as u64;
         Some(Copied {
             registers,
-            pc: slot.registers[REGISTERS].load(Ordering::Relaxed),
+            pc: slot.registers[PC].load(Ordering::Relaxed),
             base: slot.base.load(Ordering::Relaxed),
             bytes: memory::copy_exact(memory, length).unwrap_or_default(),
         })
@@ -268,7 +267,8 @@ mod tests {
         assert!(Slot::claim(ticket.word() - (1 << INDEX_BITS)).is_none());
         let claimed = Slot::claim(ticket.word()).unwrap();
         assert!(Slot::claim(ticket.word()).is_none());
-        claimed.registers([7; REGISTERS], 8);
+        (0..REGISTERS).for_each(|number| claimed.register(number, 7));
+        claimed.register(PC, 8);
         claimed.copied(9, 0);
         assert!(ticket.take().is_none());
         let before = answers();
