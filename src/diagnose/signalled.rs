@@ -26,11 +26,14 @@ use super::stacks::slots::{self, Copied, Ticket};
 use super::task::Task;
 use crate::clock::{Clock, Instant};
 
-/// How long a thread that blocks the signal is looked at, which it may do for a moment only: the C
-/// library does while it starts a thread.
-const BLOCKED: Duration = Duration::from_millis(20);
-/// How often it is.
+/// For how much of its own time a thread is seen to block the signal before that is believed, in ns.
+/// It may do so for a moment only: the C library does while it starts a thread, and the handler of the
+/// last dump may not have returned yet. On a busy machine, a moment is long.
+const BLOCKED: u64 = 5_000_000;
+/// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(1);
+/// How often a thread may be found asleep, and awake again when its stack is looked at.
+const NAPS: u32 = 3;
 /// How often it is looked whether threads that have not answered are still there.
 const CHECK: Duration = Duration::from_millis(10);
 
@@ -92,9 +95,8 @@ struct Round<'a> {
     options: &'a DumpBuilder,
     /// Where to look for the next slot.
     slot: usize,
+    /// When the first round began.
     begun: Instant,
-    /// And the first round.
-    first_begun: Instant,
 }
 
 /// One thread that is asked.
@@ -102,6 +104,10 @@ struct Target<'a> {
     sample: &'a mut Sample,
     task: Task,
     progress: Progress,
+    /// How much time it had had when it was first seen to block the signal, in ns.
+    held_since: Option<u64>,
+    /// How often it slept when it was about to be asked.
+    naps: u32,
 }
 
 enum Progress {
@@ -118,13 +124,15 @@ impl<'a> Round<'a> {
         samples: &'a mut [Sample],
         signal: StackSignal,
         options: &'a DumpBuilder,
-        first_begun: Instant,
+        begun: Instant,
     ) -> Self {
         let lacking = samples.iter_mut().filter(|sample| lacks_stack(sample));
         let targets = lacking.map(|sample| Target {
             task: Task::new(sample.tid),
             sample,
             progress: Progress::Unasked,
+            held_since: None,
+            naps: 0,
         });
         Self {
             targets: targets.collect(),
@@ -132,15 +140,14 @@ impl<'a> Round<'a> {
             open: bit(signal) | handler::on_own_stacks(),
             options,
             slot: 0,
-            begun: Clock::default().now(),
-            first_begun,
+            begun,
         }
     }
 
     /// Sends the signals, and waits.
     fn ask(&mut self, stacks: &mut Stacks) {
         let clock = Clock::default();
-        let mut checked = self.begun;
+        let mut checked = clock.now();
         loop {
             let seen = slots::answers();
             let now = clock.now();
@@ -183,11 +190,11 @@ impl<'a> Round<'a> {
                 Progress::Answered(_) | Progress::Settled => {}
             }
         }
-        if !asked && (!unasked || now.duration_since(self.begun) >= BLOCKED) {
+        if !asked && !unasked {
             return None;
         }
         let pause = if unasked { LOOK } else { CHECK };
-        let waited = now.duration_since(self.first_begun);
+        let waited = now.duration_since(self.begun);
         let left = self.options.patience.checked_sub(waited)?;
         (!left.is_zero()).then(|| left.min(pause))
     }
@@ -215,30 +222,42 @@ impl Target<'_> {
         options: &DumpBuilder,
         stacks: &mut Stacks,
     ) -> bool {
-        for again in [false, true] {
-            let status = match self.task.status() {
-                Ok(status) => status,
-                Err(problem) => {
-                    self.settle(problem);
-                    return false;
-                }
-            };
-            if status.blocked & open != 0 || status.pending & bit(signal) != 0 {
+        let status = match self.task.status() {
+            Ok(status) => status,
+            Err(problem) => {
+                self.settle(problem);
                 return false;
             }
-            if status.runs || !self.sample.ran() {
-                return true;
-            }
-            // It has gone to sleep, and need not be disturbed. But to look takes its time.
+        };
+        if !status.runs && self.sample.ran() {
+            // It has gone to sleep, and need not be disturbed.
+            self.naps += 1;
             match self.sample.retake(None, options, stacks) {
                 Err(problem) => self.settle(problem),
-                Ok(()) if !self.sample.ran() => self.progress = Progress::Settled,
-                Ok(()) if !again => continue,
-                Ok(()) => {}
+                Ok(()) if self.sample.ran() && self.naps < NAPS => {}
+                Ok(()) => self.progress = Progress::Settled,
             }
             return false;
         }
+        let blocks = status.blocked & open != 0;
+        match status.runs {
+            _ if !blocks && status.pending & bit(signal) == 0 => return true,
+            true => self.held_off(),
+            false => self.settle(StackProblem::SignalBlocked), // and it sleeps so
+        }
         false
+    }
+
+    /// It blocks the signal: if it has had the time not to, it will go on so.
+    fn held_off(&mut self) {
+        let runs = self.task.runs().and_then(|counter| counter.read());
+        match (runs, self.held_since) {
+            (Ok([run, ..]), None) => self.held_since = Some(run),
+            (Ok([run, ..]), Some(since)) if run.saturating_sub(since) < BLOCKED => {}
+            (Err(StackProblem::Running), _) => {} // it has not begun
+            (Err(StackProblem::Ended), _) => self.settle(StackProblem::Ended),
+            _ => self.settle(StackProblem::SignalBlocked),
+        }
     }
 
     fn send(&mut self, signal: StackSignal, slot: &mut usize) {
@@ -299,23 +318,19 @@ impl Target<'_> {
             Progress::Unasked => false,
             Progress::Asked(_) => true,
         };
-        match self.task.status() {
-            Err(problem) => self.settle(problem),
-            Ok(status) => {
-                let (blocks, waits) = (
-                    status.blocked & open != 0,
-                    status.pending & bit(signal) != 0,
-                );
-                match asked {
-                    // It blocks all while it is in the handler, which is not what is meant.
-                    true if blocks && waits => self.settle(StackProblem::SignalBlocked),
-                    false if blocks => self.settle(StackProblem::SignalBlocked),
-                    true => self.settle(StackProblem::SignalLate),
-                    false if waits => self.settle(StackProblem::SignalLate),
-                    // It slept whenever a signal was about to be sent, and never for long.
-                    false => self.progress = Progress::Settled,
-                }
-            }
+        let status = match self.task.status() {
+            Ok(status) => status,
+            Err(problem) => return self.settle(problem),
+        };
+        let blocks = status.blocked & open != 0;
+        let waits = status.pending & bit(signal) != 0;
+        if blocks && (waits || !asked) {
+            // Not so while it is in the handler: then it blocks all, and none waits for it.
+            self.settle(StackProblem::SignalBlocked);
+        } else if asked || waits {
+            self.settle(StackProblem::SignalLate);
+        } else {
+            self.progress = Progress::Settled;
         }
     }
 }
