@@ -202,7 +202,15 @@ fn what_is_not_there_or_makes_no_sense_is_told_so() {
         ] {
             assert_eq!(get(&server, path).status, 404, "{path}");
         }
-        for query in ["debug=0", "debug=x", "stacks=2", "tid=x", "tid=-1"] {
+        for query in [
+            "debug=0",
+            "debug=x",
+            "stacks=2",
+            "tid=x",
+            "tid=-1",
+            "signals=2",
+            "signals=",
+        ] {
             assert_eq!(
                 get(&server, &format!("/debug/threads?{query}")).status,
                 400,
@@ -414,6 +422,55 @@ fn a_thread_is_shown_with_what_it_waits_on_and_alone_if_that_is_asked() {
                 });
             }
             group.token().cancel();
+            Ok(())
+        })
+        .unwrap();
+    });
+}
+
+/// Reading disturbs nobody, unless the program has said that it may, and the request asks for it.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable)))]
+#[test]
+fn threads_that_run_are_signalled_only_if_the_program_and_the_request_say_so() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use cleanbreak::diagnose::StackSignal;
+
+    in_time(|| {
+        let forbidden = server();
+        let signal = StackSignal::install().unwrap();
+        let allowed = builder().stack_signal(signal);
+        let allowed = allowed.start(&CancelToken::new()).unwrap();
+        let (stop, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+        scope(&CancelToken::new(), |group| {
+            group.spawn_named("busy-one", |_| {
+                while !stop.load(Ordering::Relaxed) {
+                    begun.store(true, Ordering::Relaxed);
+                    std::hint::spin_loop();
+                }
+                Ok(())
+            })?;
+            scopeguard::defer!(stop.store(true, Ordering::Relaxed));
+            until(|| begun.load(Ordering::Relaxed));
+            let taken = |server: &DebugServer, query: &str| {
+                let dump = get(server, &format!("/debug/threads.json{query}")).json();
+                let threads = dump["threads"].as_array().unwrap();
+                let busy = threads.iter().find(|it| it["name"] == "busy-one").unwrap();
+                busy["stack"]["taken_by"].as_str().unwrap().to_owned()
+            };
+            for kind in [
+                "/debug/threads",
+                "/debug/threads.pb.gz",
+                "/debug/state.json",
+            ] {
+                let refused = get(&forbidden, &format!("{kind}?signals=1"));
+                assert_eq!(refused.status, 403, "{kind}");
+                assert!(refused.text().contains("does not allow signals"), "{kind}");
+                assert_eq!(get(&forbidden, &format!("{kind}?signals=0")).status, 200);
+            }
+            assert_eq!(taken(&allowed, ""), "look");
+            assert_eq!(taken(&allowed, "?signals=0"), "look");
+            until(|| taken(&allowed, "?signals=1") == "signal");
             Ok(())
         })
         .unwrap();

@@ -26,13 +26,16 @@
 //! | `/debug/state.json` | threads without stacks, loops, pools, breakers, tickers and tokens in one |
 //! | `/metrics` | if a [renderer](DebugServerBuilder::metrics) was given |
 //!
-//! Those with threads take `stacks=0` (faster), and `tid=N` for one thread alone.
+//! Those with threads take `stacks=0` (faster), and `tid=N` for one thread alone. If the program
+//! [allows it](DebugServerBuilder::stack_signal), they take `signals=1`: also the stacks of threads that
+//! run, by a signal.
 //!
 //! # What is promised
 //!
 //! * It listens on loopback, unless it is told that it is
 //!   [exposed](DebugServerBuilder::exposed_to_the_network).
-//! * It is read-only: `GET` and `HEAD`, and nothing that they ask for changes anything.
+//! * It is read-only: `GET` and `HEAD`, and nothing that they ask for changes anything. No thread is
+//!   signalled, unless the program [allows it](DebugServerBuilder::stack_signal) and the request asks.
 //! * No web site gets anything out of it through a browser on the machine: requests for another
 //!   `Host` are refused (DNS rebinding), there is no CORS, and answers may not be embedded. The page
 //!   loads nothing from elsewhere, and shows every name as text: its scripts and styles are named by

@@ -95,10 +95,18 @@ fn one_at_a_time(
 }
 
 fn dump(shared: &Shared, request: &Request) -> Response {
-    let Some(builder) = what_to_dump(request) else {
-        let why = "debug is 1 or 2, stacks is 0 or 1, and tid is a number of the kernel's";
+    let Some(mut builder) = what_to_dump(request) else {
+        let why =
+            "debug is 1 or 2, stacks and signals are 0 or 1, and tid is a number of the kernel's";
         return Response::refusal(WRONG, why);
     };
+    if request.parameter("signals") == Some("1") {
+        let Some(signal) = shared.stack_signal else {
+            let why = "the program does not allow signals to its threads";
+            return Response::refusal("403 Forbidden", why);
+        };
+        builder = builder.signal(signal);
+    }
     let dump = builder.capture();
     match (request.path.as_str(), request.parameter("debug")) {
         ("/debug/threads", Some("2")) => Response::ok(TEXT, dump.to_string()),
@@ -117,7 +125,9 @@ fn dump(shared: &Shared, request: &Request) -> Response {
 
 /// `None` if a parameter is none of those that there are.
 fn what_to_dump(request: &Request) -> Option<crate::diagnose::DumpBuilder> {
-    if !matches!(request.parameter("debug"), None | Some("1" | "2")) {
+    if !matches!(request.parameter("debug"), None | Some("1" | "2"))
+        || !matches!(request.parameter("signals"), None | Some("0" | "1"))
+    {
         return None;
     }
     // The page wants to know who is there every second, and the stack of those that are looked at.

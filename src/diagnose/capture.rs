@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! 1. A stack is kept only if the thread's run counter is the same before and after the copy (so it
-//!    slept all the while) and the loader has loaded and unloaded nothing since the tables were read.
+//!    slept all the while), or if the thread has copied it itself; and in each case if the loader has
+//!    loaded and unloaded nothing since the tables were read.
 //! 2. Lock order: the engine's lock, then the registry's. No code of the user runs under it, but a
 //!    global allocator, and a panic hook should the library itself panic: a dump from inside a dump
 //!    is refused, not waited for.
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use super::dump::{DumpBuilder, Module};
 use super::sample::Sample;
-use super::stack::{Stack, StackProblem, Walk};
+use super::stack::{Stack, StackProblem, TakenBy, Walk};
 use super::stacks::{Here, Stacks};
 use super::task::{self, Runs};
 use super::thread::{DumpedThread, OsState};
@@ -85,13 +86,17 @@ impl Engine {
         for tid in tids.into_iter().filter(wanted) {
             let record = listed.remove(&tid);
             let here = (tid == own).then_some(here);
-            samples.extend(Sample::take(
-                tid,
-                here,
-                record.as_deref(),
+            samples.extend(Sample::take(tid, here, record, options, &mut self.stacks));
+        }
+        #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+        if let Some(signal) = options.signal.filter(|_| options.stacks) {
+            super::signalled::fill(
+                &mut samples,
+                signal,
                 options,
                 &mut self.stacks,
-            ));
+                &mut problems,
+            );
         }
         let mut threads: Vec<_> = samples
             .into_iter()
@@ -124,6 +129,7 @@ impl Engine {
             call,
             info,
             walk,
+            taken,
             ..
         } = sample;
         let waiting = info.as_ref().and_then(|info| info.waiting);
@@ -140,7 +146,7 @@ impl Engine {
             age: stat.and_then(|stat| task::age(stat.start)),
             blocked: blocked.max(waited),
             library: info,
-            stack: self.name_frames(walk, options),
+            stack: self.name_frames(walk, taken, options),
         }
     }
 
@@ -160,7 +166,7 @@ impl Engine {
         since.map(|since| now.duration_since(since))
     }
 
-    fn name_frames(&mut self, walk: Walk, options: &DumpBuilder) -> Stack {
+    fn name_frames(&mut self, walk: Walk, taken: TakenBy, options: &DumpBuilder) -> Stack {
         let Walk { addresses, end } = walk;
         let (inner, outer) = kept(addresses.len(), options.max_frames);
         let mut frames = Vec::new();
@@ -177,6 +183,7 @@ impl Engine {
             frames,
             omitted,
             problem: end.err(),
+            taken,
             addresses: addresses.into(),
         }
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::capture::{self, Captured};
+use super::signal::StackSignal;
 use super::stack::StackProblem;
 use super::thread::{DumpedThread, OsState, SystemCall};
 use super::{json, pprof, stacks, text};
@@ -257,6 +259,9 @@ pub struct DumpBuilder {
     pub(super) max_frames: usize,
     pub(super) attempts: u32,
     pub(super) only: Option<BTreeSet<u32>>,
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is none"))]
+    pub(super) signal: Option<StackSignal>,
+    pub(super) patience: Duration,
 }
 
 impl Default for DumpBuilder {
@@ -266,6 +271,8 @@ impl Default for DumpBuilder {
             max_frames: 128,
             attempts: 3,
             only: None,
+            signal: None,
+            patience: Duration::from_secs(3),
         }
     }
 }
@@ -287,7 +294,8 @@ impl DumpBuilder {
     }
 
     /// How often to look at a thread that runs, before it is listed as running without a stack. At
-    /// least once. Default: 3 times, right after each other.
+    /// least once. Default: 3 times, right after each other. With a [signal](Self::signal), how often
+    /// to ask such a thread whose answer cannot be used.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
@@ -299,6 +307,25 @@ impl DumpBuilder {
     #[must_use]
     pub fn only(mut self, tids: impl IntoIterator<Item = u32>) -> Self {
         self.only = Some(tids.into_iter().collect());
+        self
+    }
+
+    /// Also takes the stacks of threads that run, by a signal: each copies its own stack in a handler.
+    /// Off by default. Only those threads get one that a look from outside has not brought a stack
+    /// of: that run, that may not be looked at, or whose stack came out incomplete for want of a
+    /// register. See [`StackSignal`] for what that does to them.
+    #[must_use]
+    pub fn signal(mut self, signal: StackSignal) -> Self {
+        self.signal = Some(signal);
+        self
+    }
+
+    /// How long to wait for threads that were sent a [signal](Self::signal), all together: one that
+    /// runs takes it when it next gets a processor. One that still has not is flagged; the signal
+    /// does nothing when it comes later. Default: 3 s.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 

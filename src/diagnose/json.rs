@@ -97,6 +97,7 @@ fn write_stack(out: &mut String, stack: &Stack) -> fmt::Result {
     )?;
     out.write_str(",\"frames\":")?;
     list(out, stack.frames(), write_frame)?;
+    write!(out, ",\"taken_by\":{}", Text(&stack.taken_by().to_string()))?;
     out.write_char('}')
 }
 

@@ -8,18 +8,22 @@
 //!
 //! # What is promised
 //!
-//! * No thread is stopped, signalled or delayed. The stack of a thread that sleeps is copied while it
-//!   sleeps; the kernel's counters prove that it did all the while, or the copy is thrown away.
+//! * No thread is stopped, signalled or delayed, unless [that is asked for](DumpBuilder::signal). The
+//!   stack of a thread that sleeps is copied while it sleeps; the kernel's counters prove that it did all
+//!   the while, or the copy is thrown away.
+//! * With a [signal](StackSignal), threads that run have stacks too. Only they get it, and others that a
+//!   look from outside brings no stack of. [`Stack::taken_by`] says of each stack how it was taken.
 //! * A stack that [is complete](Stack::is_complete) is right: it was followed up to the first
 //!   function of its thread. One that was not is flagged, with the [reason](StackProblem).
 //! * A dump never fails. Where the system denies something, a thread ends midway, or a library has
 //!   no tables, what is left is there, and what is missing is said.
-//! * No unwinding, no allocation and no lock in a signal handler: there is no handler.
+//! * No unwinding, no allocation and no lock in a signal handler. There is one only after
+//!   [`StackSignal::install`], and it copies registers and stack, if somebody still waits for that.
 //!
 //! # What is not
 //!
-//! * A thread that runs has no stack in a dump: it is listed as running. So is one whose processor
-//!   has been taken away for the moment.
+//! * Without a signal, a thread that runs has no stack in a dump: it is listed as running. So is one
+//!   whose processor has been taken away for the moment.
 //! * A dump is not one instant: threads are looked at one after the other, some 50 µs each.
 //! * Stacks are for Linux on x86-64, with glibc's unwind tables. Elsewhere on Linux there are names,
 //!   states and system calls, on other systems the threads of the library.
@@ -40,7 +44,8 @@
 //! [`ThreadDump::to_json`] gives `{pid, threads, problems}`. A thread is `{tid, name, current, state,
 //! system_call, age_seconds, blocked_seconds_at_least, library, stack}`; `library` is `{id,
 //! spawned_at, waiting: {on, at, seconds}}`; `stack` is `{complete, problem, omitted, omitted_after,
-//! frames}`; a frame is `{function, file, line, column, inlined, module, address, offset}`. What is
+//! frames, taken_by}`, the last of them `look`, `signal` or `own`; a frame is `{function, file, line,
+//! column, inlined, module, address, offset}`. What is
 //! not known is `null`.
 //!
 //! # Performance
@@ -84,6 +89,14 @@ mod json;
 mod pprof;
 #[cfg(all(target_os = "linux", not(cleanbreak_portable)))]
 mod sample;
+mod signal;
+#[cfg(all(
+    target_os = "linux",
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(cleanbreak_portable)
+))]
+mod signalled;
 mod stack;
 #[cfg_attr(
     not(all(
@@ -105,7 +118,8 @@ mod thread;
 pub(crate) use json::{Maybe, Seconds, Text, list};
 
 pub use dump::{DumpBuilder, Grouped, ThreadDump, ThreadGroup};
-pub use stack::{Frame, Stack, StackProblem};
+pub use signal::{StackSignal, StackSignalError};
+pub use stack::{Frame, Stack, StackProblem, TakenBy};
 pub use thread::{DumpedThread, OsState, SystemCall};
 
 /// From now on, reports of who does not end show stacks too: a group's stragglers

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::dump::{ThreadDump, ThreadGroup};
-use super::stack::{Line, Stack};
+use super::stack::{Line, Stack, TakenBy};
 use super::thread::DumpedThread;
 
 /// Each thread, as `debug=2` has it.
@@ -112,6 +112,9 @@ fn stack(stack: &Stack, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 frame.offset()
             )?,
         }
+    }
+    if stack.taken_by() == TakenBy::Signal && !stack.frames().is_empty() {
+        writeln!(f, "(taken by a signal)")?;
     }
     match stack.problem() {
         None => Ok(()),
