@@ -9,12 +9,14 @@ use super::stack::StackProblem;
 use super::thread::{DumpedThread, OsState, SystemCall};
 use super::{json, pprof, stacks, text};
 use crate::sync::Arc;
+use crate::threads::{self, Deadlock};
 
 /// All threads of the process at (nearly) one moment. See the [module](super).
 #[derive(Clone, Debug)]
 pub struct ThreadDump {
     pub(super) threads: Vec<DumpedThread>,
     pub(super) problems: Vec<String>,
+    pub(super) deadlocks: Vec<Deadlock>,
     pub(super) modules: Vec<Module>,
 }
 
@@ -59,6 +61,13 @@ impl ThreadDump {
     #[must_use]
     pub fn current(&self) -> Option<&DumpedThread> {
         self.threads.iter().find(|thread| thread.is_current)
+    }
+
+    /// Threads that wait for each other, as [`threads::deadlocks`](crate::threads::deadlocks()) found
+    /// them right after the stacks; none in a dump of [some threads](DumpBuilder::only).
+    #[must_use]
+    pub fn deadlocks(&self) -> &[Deadlock] {
+        &self.deadlocks
     }
 
     /// What went wrong with the dump as a whole, in words. What is missing of one thread, its
@@ -219,13 +228,18 @@ impl DumpBuilder {
         // After the call: it must not be one that replaces this function's frame.
         std::hint::black_box(&here);
         let Captured {
-            threads,
+            threads: dumped,
             problems,
             modules,
         } = captured;
+        let deadlocks = match self.only {
+            None => threads::deadlocks(),
+            Some(_) => Vec::new(),
+        };
         ThreadDump {
-            threads,
+            threads: dumped,
             problems,
+            deadlocks,
             modules,
         }
     }

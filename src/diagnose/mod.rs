@@ -37,11 +37,13 @@
 //!
 //! # JSON
 //!
-//! [`ThreadDump::to_json`] gives `{pid, threads, problems}`. A thread is `{tid, name, current, state,
+//! [`ThreadDump::to_json`] gives `{pid, threads, problems, deadlocks}`. A thread is `{tid, name, current, state,
 //! system_call, age_seconds, blocked_seconds_at_least, library, stack}`; `library` is `{id,
 //! spawned_at, waiting: {on, at, seconds}}`; `stack` is `{complete, problem, omitted, omitted_after,
-//! frames}`; a frame is `{function, file, line, column, inlined, module, address, offset}`. What is
-//! not known is `null`.
+//! frames}`; a frame is `{function, file, line, column, inlined, module, address, offset}`. A
+//! [deadlock](crate::threads::Deadlock) is `{certain, ended_by, threads, held_up}`, each of the threads
+//! in it `{name, tid, library, any, waits_for}` with the `id`s of those that it waits for. What is not
+//! known is `null`.
 //!
 //! # Performance
 //!

@@ -12,6 +12,9 @@ pub(super) fn each(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result
     for problem in &dump.problems {
         writeln!(f, "problem: {problem}\n")?;
     }
+    for deadlock in &dump.deadlocks {
+        writeln!(f, "{deadlock}\n")?;
+    }
     for thread in &dump.threads {
         write!(f, "{thread}")?;
         writeln!(f)?;
@@ -23,6 +26,9 @@ pub(super) fn each(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result
 pub(super) fn grouped(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for problem in &dump.problems {
         writeln!(f, "problem: {problem}")?;
+    }
+    for deadlock in &dump.deadlocks {
+        writeln!(f, "{deadlock}")?;
     }
     writeln!(f, "thread profile: total {}", dump.threads.len())?;
     for group in dump.groups() {

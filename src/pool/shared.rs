@@ -13,7 +13,7 @@ use crate::contain::drop_contained;
 use crate::group::Roster;
 use crate::observe::{Ended, PoolFacts};
 use crate::sync::{Arc, Mutex};
-use crate::threads::{Spec, Task as Named, ThreadError, current_record};
+use crate::threads::{self, Part, Place, Spec, Task as Named, ThreadError, current_record};
 
 /// The least time between two reports.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -29,6 +29,8 @@ pub(super) struct Shared<E> {
     pub(super) roster: Roster,
     /// Held while the threads are joined, so that of two shutdowns neither returns before.
     pub(super) joining: Mutex<()>,
+    /// Among the things that threads wait for.
+    pub(super) place: Place,
 }
 
 impl From<Outcome> for Ended {
@@ -200,6 +202,8 @@ impl<E: Send + 'static> Shared<E> {
     /// Waits until every task has ended. When none has for a while, it reports those that run:
     /// after `watch.after`, then twice that, and so on. Returns how long nothing moved at the end.
     fn await_end(self: &Arc<Self>) -> Duration {
+        let all = self.place.of(self, Part::All);
+        let _wait = threads::awaiting("see the tasks of a pool end", all);
         let clock = self.token.clock();
         let (mut start, mut patience) = (clock.now(), self.watch.after);
         let mut ended = self.queue.ended();

@@ -1,6 +1,6 @@
 //! Who is alive, doing what.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::awaited::Awaits;
 use super::moment::{Moment, now};
 use super::origin::{Origin, OriginGuard};
 use super::wait::{Wait, WaitCell};
@@ -25,6 +26,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     static CURRENT: OnceCell<Arc<Record>> = const { OnceCell::new() };
+    /// Number of its record, without a look at that; 0 on a thread that the library did not start.
+    static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
 }
 
 /// What runs on a thread: the thread itself, or the task that a warm thread has been lent to.
@@ -53,12 +56,17 @@ impl fmt::Display for Task {
 #[derive(Debug)]
 pub(crate) struct Record {
     id: u64,
+    /// Of the library's thread that asked for it; 0 for another.
+    parent: u64,
     own: Task,
     origin: Origin,
     since: Instant,
     /// The kernel's number of the thread; 0 until it runs, or where that is not known.
     tid: AtomicU32,
     lent_to: Mutex<Option<Task>>,
+    /// The key of the task that it runs and that can be joined; 0 for none. Written by the thread
+    /// itself. Relaxed: a look compares it with what else it sees, twice.
+    runs: AtomicU64,
     wait: WaitCell,
 }
 
@@ -125,11 +133,13 @@ impl Record {
     pub(crate) fn enlist(own: Task) -> Arc<Self> {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            parent: current_id(),
             own,
             origin: Origin::here(),
             since: now(),
             tid: AtomicU32::new(0),
             lent_to: Mutex::default(),
+            runs: AtomicU64::new(0),
             wait: WaitCell::new(),
         });
         REGISTRY.lock().insert(record.id, record.clone());
@@ -154,6 +164,7 @@ impl Record {
         }
         let adopted = CURRENT.with(|current| current.set(self.clone()));
         debug_assert!(adopted.is_ok(), "a thread has one record");
+        CURRENT_ID.set(self.id);
         self.origin.enter()
     }
 
@@ -181,16 +192,32 @@ impl Record {
         self.lent_to.lock().clone()
     }
 
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) const fn parent(&self) -> u64 {
+        self.parent
+    }
+
+    /// What it does, as far as a look for deadlocks is concerned.
+    pub(super) fn seen(&self) -> Seen {
+        Seen {
+            wait: self.wait.look(),
+            runs: self.runs.load(Ordering::Relaxed),
+        }
+    }
+
     pub(crate) fn waiting(&self) -> Option<WaitInfo> {
         self.wait.get().map(WaitInfo::from)
     }
 
-    /// The kernel's number of the thread, if that is known.
     /// Its stack as text, if something above the threads provides that.
     pub(crate) fn stack(&self) -> Option<String> {
         stack_of(self.tid())
     }
 
+    /// The kernel's number of the thread, if that is known.
     pub(crate) fn tid(&self) -> Option<u32> {
         let tid = self.tid.load(Ordering::Relaxed);
         (tid != 0).then_some(tid)
@@ -210,9 +237,28 @@ impl Record {
 }
 
 impl From<Wait> for WaitInfo {
-    fn from(Wait { on, at, since }: Wait) -> Self {
-        let since = since.to_instant();
-        Self { on, at, since }
+    fn from(wait: Wait) -> Self {
+        Self {
+            on: wait.on,
+            at: wait.at,
+            since: wait.since.to_instant(),
+        }
+    }
+}
+
+/// A thread at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    /// With its number.
+    pub(super) wait: Option<(u64, Wait)>,
+    pub(super) runs: u64,
+}
+
+impl Seen {
+    /// Whether it is in the same wait, in the same task.
+    pub(super) fn is_still(&self, later: &Self) -> bool {
+        let number = |seen: &Self| seen.wait.map(|(number, _)| number);
+        number(self) == number(later) && self.runs == later.runs
     }
 }
 
@@ -255,6 +301,46 @@ pub(crate) fn run_task(task: &Task) {
         }
     };
     CURRENT.try_with(lend).ok();
+}
+
+/// Number of the calling thread's record; 0 if the library did not start it.
+#[inline]
+pub(crate) fn current_id() -> u64 {
+    CURRENT_ID.get()
+}
+
+/// A number that is greater than those of all records there are, and smaller than those of all
+/// there will be.
+#[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
+#[inline]
+pub(crate) fn records_so_far() -> u64 {
+    NEXT_ID.load(Ordering::Relaxed)
+}
+
+/// Says which task the calling thread runs, by a key that no other task has as long as it can be
+/// joined, until the guard is dropped.
+pub(crate) fn running(key: usize) -> RunGuard {
+    let before = on_this_thread(|record| {
+        let before = record.runs.load(Ordering::Relaxed);
+        record.runs.store(key as u64, Ordering::Relaxed);
+        before
+    });
+    RunGuard {
+        before: before.unwrap_or(0),
+        _of_this_thread: PhantomData,
+    }
+}
+
+/// Ends what [`running`] began.
+pub(crate) struct RunGuard {
+    before: u64,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for RunGuard {
+    fn drop(&mut self) {
+        on_this_thread(|record| record.runs.store(self.before, Ordering::Relaxed));
+    }
 }
 
 /// The records of all threads that are alive, oldest first.
@@ -361,17 +447,39 @@ pub(crate) fn await_retired(within: Option<&Origin>, patience: Duration) -> Vec<
 #[track_caller]
 #[inline]
 pub fn waiting_on(on: &'static str) -> WaitGuard {
-    waiting_at(on, Location::caller())
+    wait_for(on, Location::caller(), Awaits::default())
 }
 
 /// For a wait that knows a better line to show than that of its caller.
+#[cfg_attr(
+    not(all(feature = "io", unix)),
+    allow(dead_code, reason = "only `io` knows better")
+)]
 #[inline]
 pub(crate) fn waiting_at(on: &'static str, at: &'static Location<'static>) -> WaitGuard {
+    wait_for(on, at, Awaits::default())
+}
+
+/// As [`waiting_on`], and says for which thing, so that a look for deadlocks can find out who could
+/// end the wait.
+#[track_caller]
+#[inline]
+pub(crate) fn awaiting(on: &'static str, awaits: Awaits) -> WaitGuard {
+    wait_for(on, Location::caller(), awaits)
+}
+
+#[inline]
+fn wait_for(on: &'static str, at: &'static Location<'static>, awaits: Awaits) -> WaitGuard {
     let before = on_this_thread(|record| {
         let nested = record.wait.is_set();
         let before = if nested { record.wait.get() } else { None };
         let since = Moment::now();
-        record.wait.set(Some(Wait { on, at, since }));
+        record.wait.set(Some(Wait {
+            on,
+            at,
+            since,
+            awaits,
+        }));
         before
     });
     WaitGuard {
@@ -402,5 +510,32 @@ impl Drop for WaitGuard {
     #[inline]
     fn drop(&mut self) {
         on_this_thread(|record| record.wait.set(self.before));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not a pass or fail: `cargo test --release --lib -- --ignored --nocapture registry_costs`.
+    #[test]
+    #[ignore = "measures time"]
+    fn what_the_registry_costs_for_each_thread() {
+        const TIMES: u32 = 100_000;
+        for others in [0, 1_000] {
+            let name: Arc<str> = "bench".into();
+            let task = || Task::here(name.clone());
+            let others: Vec<_> = (0..others).map(|_| Record::enlist(task())).collect();
+            let start = now();
+            for _ in 0..TIMES {
+                Record::enlist(task()).retire();
+            }
+            let each = start.elapsed() / TIMES;
+            println!(
+                "{each:?} to list a thread and take it out, beside {}",
+                others.len()
+            );
+            others.iter().for_each(|record| record.retire());
+        }
     }
 }
