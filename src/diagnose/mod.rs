@@ -112,7 +112,8 @@ pub use thread::{DumpedThread, OsState, SystemCall};
 
 /// From now on, reports of who does not end show stacks too: a group's stragglers
 /// ([`Straggler::stack`](crate::group::Straggler::stack)), a pool's stuck tasks
-/// ([`Stuck::stack`](crate::pool::Stuck::stack)), and leaked threads
+/// ([`Stuck::stack`](crate::pool::Stuck::stack)), a supervisor's stuck children
+/// ([`ChildInfo::stack`](crate::supervise::ChildInfo::stack)), and leaked threads
 /// ([`LeakedThreads`](crate::leak::LeakedThreads)). Call it once, in `main` or a test.
 ///
 /// # Performance

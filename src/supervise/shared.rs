@@ -22,7 +22,7 @@ use crate::cancel::CancelToken;
 use crate::clock::Instant;
 use crate::observe::SpanContext;
 use crate::sync::{Arc, GateReceiver, GateSender, Mutex, gate};
-use crate::threads::{Handle, Record};
+use crate::threads::{Deadlocks, Handle, Record};
 
 /// What the supervisor's thread is told.
 pub(super) enum Message {
@@ -209,6 +209,8 @@ impl Entry {
             (state, _) => state,
         };
         let record = self.thread.as_ref().and_then(|slot| slot.get());
+        // These take a while, so only where something is wrong.
+        let stuck = record.filter(|_| state.is_stuck());
         ChildInfo {
             name: self.name.to_string(),
             spawned_at: self.site,
@@ -217,6 +219,8 @@ impl Entry {
             restarts: self.restarts,
             last_end: self.last_end,
             waiting: record.and_then(|record| record.waiting()),
+            stack: stuck.and_then(|record| record.stack()),
+            deadlock: stuck.and_then(|record| Deadlocks::look().of(record)),
         }
     }
 }
