@@ -124,7 +124,8 @@ pub(super) fn tokens(trees: &[Tree]) -> String {
 fn token(out: &mut String, Named { name, look }: &Named) -> fmt::Result {
     let cancelled = look.cancelled.as_ref().map(quoted);
     let remaining = look.remaining.map(Seconds);
-    write!(out, "{{\"depth\":{},", look.depth)?;
+    write!(out, "{{\"id\":\"{:#x}\",", look.address)?;
+    write!(out, "\"depth\":{},", look.depth)?;
     write!(out, "\"name\":{},", Maybe(name.as_deref().map(Text)))?;
     write!(out, "\"cancelled\":{},", Maybe(cancelled))?;
     write!(out, "\"remaining_seconds\":{},", Maybe(remaining))?;

@@ -166,7 +166,7 @@ impl DebugServerBuilder {
             dumps: Bulkhead::new(1).with_queue(WAITING),
             renders: Bulkhead::new(1).with_queue(WAITING),
         });
-        let spec = Spec::new("debug-acceptor", Location::caller());
+        let spec = Spec::new("debug-acceptor", Location::caller()).under(shared.token.scope());
         let acceptor = shared.clone();
         let acceptor = threads::spawn(spec, move || accept::accept(&acceptor, listener));
         Ok(DebugServer {

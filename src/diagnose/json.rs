@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::dump::ThreadDump;
 use super::stack::{Frame, Stack};
 use super::thread::DumpedThread;
-use crate::threads::{Deadlock, StuckThread, ThreadInfo};
+use crate::threads::{Deadlock, StuckThread, ThreadInfo, TokenPath};
 
 pub(super) fn dump(dump: &ThreadDump) -> String {
     let mut out = String::new();
@@ -97,6 +97,20 @@ fn write_library(out: &mut String, info: &ThreadInfo) -> fmt::Result {
         info.id,
         Text(&spawned_at)
     )?;
+    out.write_str(",\"token\":")?;
+    match &info.token {
+        None => out.write_str("null")?,
+        Some(TokenPath {
+            ids,
+            cut,
+            cancelled,
+            ..
+        }) => {
+            out.write_str("{\"ids\":")?;
+            list(out, ids, |out, id| write!(out, "\"{id:#x}\""))?;
+            write!(out, ",\"cut\":{cut},\"cancelled\":{cancelled}}}")?;
+        }
+    }
     match &info.waiting {
         None => out.write_str(",\"waiting\":null}"),
         Some(waiting) => {

@@ -25,7 +25,8 @@
 //!   states and system calls, on other systems the threads of the library.
 //! * A stack that goes through code without unwind tables (hand-written assembly, a just-in-time
 //!   compiler, another stack such as a coroutine's) ends there, flagged.
-//! * The token that a thread works under is not shown.
+//! * The token that a thread works under is shown by numbers, as tokens have no names; and not the
+//!   one that a task of a pool has for itself, but its pool's.
 //!
 //! # Symbols
 //!
@@ -39,7 +40,7 @@
 //!
 //! [`ThreadDump::to_json`] gives `{pid, threads, problems, deadlocks}`. A thread is `{tid, name, current, state,
 //! system_call, age_seconds, blocked_seconds_at_least, library, stack}`; `library` is `{id,
-//! spawned_at, waiting: {on, at, seconds}}`; `stack` is `{complete, problem, omitted, omitted_after,
+//! spawned_at, token: {ids, cut, cancelled}, waiting: {on, at, seconds}}`; `stack` is `{complete, problem, omitted, omitted_after,
 //! frames}`; a frame is `{function, file, line, column, inlined, module, address, offset}`. A
 //! [deadlock](crate::threads::Deadlock) is `{certain, ended_by, threads, held_up}`, each of the threads
 //! in it `{name, tid, library, any, waits_for}` with the `id`s of those that it waits for. What is not

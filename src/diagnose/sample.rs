@@ -84,7 +84,7 @@ impl Sample {
         if self.is_current {
             self.state = Some(OsState::Running);
         }
-        self.info = record.map(Record::info);
+        self.info = record.map(Record::info_without_token);
         Ok(())
     }
 

@@ -174,7 +174,8 @@ where
         };
         // One that is skipped may be on a thread that has another name, and that waits.
         let _joinable = (!self.end.token().is_cancelled()).then(|| {
-            threads::run_task(&self.named);
+            let token = self.end.token();
+            threads::run_task_under(&self.named, token.id(), || token.scope());
             threads::running(self.key())
         });
         let outcome = {

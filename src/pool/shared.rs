@@ -83,6 +83,7 @@ impl<E: Send + 'static> Shared<E> {
         let spec = Spec {
             task: named.clone(),
             stack_size: self.stack_size,
+            scope: Some(self.token.scope()),
         };
         let shared = self.clone();
         let started = self.roster.start(spec, move || {

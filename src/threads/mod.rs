@@ -25,6 +25,7 @@ mod graph;
 mod moment;
 mod origin;
 mod registry;
+mod scope;
 mod spawn;
 mod wait;
 
@@ -41,10 +42,13 @@ pub(crate) use registry::records;
 #[cfg(all(feature = "io", unix))]
 pub(crate) use registry::waiting_at;
 pub(crate) use registry::{
-    Record, StackText, Task, await_retired, awaiting, current_record, run_task, running, stack_of,
+    Record, StackText, Task, await_retired, awaiting, current_record, run_task, run_task_under,
+    running, stack_of,
 };
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 #[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
 pub(crate) use registry::{current_id, records_so_far};
+pub use scope::TokenPath;
+pub(crate) use scope::{Path, Scope};
 pub use spawn::ThreadError;
 pub(crate) use spawn::{Handle, Spec, spawn};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::awaited::Awaits;
 use super::moment::{Moment, now};
 use super::origin::{Origin, OriginGuard};
+use super::scope::{Scope, TokenPath};
 use super::wait::{Wait, WaitCell};
 use crate::observe;
 use crate::sync::{Arc, Condvar, Mutex};
@@ -59,15 +60,25 @@ pub(crate) struct Record {
     /// Of the library's thread that asked for it; 0 for another.
     parent: u64,
     own: Task,
+    /// The token that it was started with.
+    scope: Option<Scope>,
     origin: Origin,
     since: Instant,
     /// The kernel's number of the thread; 0 until it runs, or where that is not known.
     tid: AtomicU32,
-    lent_to: Mutex<Option<Task>>,
+    lent_to: Mutex<Loan>,
     /// The key of the task that it runs and that can be joined; 0 for none. Written by the thread
     /// itself. Relaxed: a look compares it with what else it sees, twice.
     runs: AtomicU64,
     wait: WaitCell,
+}
+
+/// What a thread has been lent to.
+#[derive(Debug, Default)]
+struct Loan {
+    task: Option<Task>,
+    /// Of that task.
+    scope: Option<Scope>,
 }
 
 /// A thread of the library that is alive, as [`live()`] found it.
@@ -87,6 +98,9 @@ pub struct ThreadInfo {
     pub age: Duration,
     /// What it waits on; `None` while it runs.
     pub waiting: Option<WaitInfo>,
+    /// The token that it was started with, or that the task has which it runs for a group; `None`
+    /// if there was none, or it is gone.
+    pub token: Option<TokenPath>,
 }
 
 /// What a thread waits on.
@@ -111,6 +125,7 @@ impl fmt::Display for ThreadInfo {
             spawned_at,
             age,
             waiting,
+            token: _,
         } = self;
         write!(f, "thread {id} \"{name}\", spawned at {spawned_at}, ")?;
         write!(f, "age {:.1} s, ", age.as_secs_f64())?;
@@ -130,11 +145,12 @@ impl fmt::Display for WaitInfo {
 
 impl Record {
     /// Lists a thread that is about to start. Take it out with [`Record::retire`].
-    pub(crate) fn enlist(own: Task) -> Arc<Self> {
+    pub(crate) fn enlist(own: Task, scope: Option<Scope>) -> Arc<Self> {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             parent: current_id(),
             own,
+            scope,
             origin: Origin::here(),
             since: now(),
             tid: AtomicU32::new(0),
@@ -170,26 +186,37 @@ impl Record {
 
     /// Says that the thread runs none of a group's tasks any more.
     pub(crate) fn rest(&self) {
-        let before = self.lent_to.lock().take();
+        let before = std::mem::take(&mut *self.lent_to.lock());
         drop(before);
     }
 
-    fn lend(&self, task: &Task) {
+    fn lend(&self, task: &Task, token: usize, scope: impl FnOnce() -> Option<Scope>) {
         let mut lent_to = self.lent_to.lock();
-        match &mut *lent_to {
-            // Tasks of one group mostly share their name: no need to count it again.
-            Some(before) if Arc::ptr_eq(&before.name, &task.name) => before.site = task.site,
-            other => {
-                let before = other.replace(task.clone());
-                drop(lent_to);
-                drop(before);
-            }
+        let Loan {
+            task: running,
+            scope: under,
+        } = &mut *lent_to;
+        // Tasks of one group mostly share their name and their token: no need to count them again.
+        let (mut before, mut above) = (None, None);
+        match running {
+            Some(known) if Arc::ptr_eq(&known.name, &task.name) => known.site = task.site,
+            other => before = other.replace(task.clone()),
         }
+        if under.as_ref().map_or(token != 0, |under| !under.is(token)) {
+            above = std::mem::replace(under, scope());
+        }
+        drop(lent_to);
+        drop((before, above));
     }
 
     /// The task that it was lent to and runs.
     pub(crate) fn task(&self) -> Option<Task> {
-        self.lent_to.lock().clone()
+        self.lent_to.lock().task.clone()
+    }
+
+    pub(crate) fn token(&self) -> Option<TokenPath> {
+        let lent = self.lent_to.lock().scope.clone();
+        lent.as_ref().or(self.scope.as_ref())?.path()
     }
 
     pub(crate) const fn id(&self) -> u64 {
@@ -223,7 +250,16 @@ impl Record {
         (tid != 0).then_some(tid)
     }
 
+    /// With no lock held: the last handle of its token may come to be ours.
     pub(crate) fn info(&self) -> ThreadInfo {
+        let token = self.token();
+        ThreadInfo {
+            token,
+            ..self.info_without_token()
+        }
+    }
+
+    pub(crate) fn info_without_token(&self) -> ThreadInfo {
         let task = self.task().unwrap_or_else(|| self.own.clone());
         ThreadInfo {
             id: self.id,
@@ -232,6 +268,7 @@ impl Record {
             spawned_at: task.site,
             age: self.since.elapsed(),
             waiting: self.waiting(),
+            token: None,
         }
     }
 }
@@ -293,14 +330,14 @@ pub(crate) fn current_record() -> Option<Arc<Record>> {
     CURRENT.try_with(|current| current.get().cloned()).ok()?
 }
 
-/// Says which task the calling thread runs from now on.
+/// Says which task the calling thread runs from now on, under the token that it has anyway.
 pub(crate) fn run_task(task: &Task) {
-    let lend = |current: &OnceCell<Arc<Record>>| {
-        if let Some(record) = current.get() {
-            record.lend(task);
-        }
-    };
-    CURRENT.try_with(lend).ok();
+    on_this_thread(|record| record.lend(task, 0, || None));
+}
+
+/// The same for a task that has a token, of which this is the number.
+pub(crate) fn run_task_under(task: &Task, token: usize, scope: impl FnOnce() -> Scope) {
+    on_this_thread(|record| record.lend(task, token, || Some(scope())));
 }
 
 /// Number of the calling thread's record; 0 if the library did not start it.
@@ -525,10 +562,10 @@ mod tests {
         for others in [0, 1_000] {
             let name: Arc<str> = "bench".into();
             let task = || Task::here(name.clone());
-            let others: Vec<_> = (0..others).map(|_| Record::enlist(task())).collect();
+            let others: Vec<_> = (0..others).map(|_| Record::enlist(task(), None)).collect();
             let start = now();
             for _ in 0..TIMES {
-                Record::enlist(task()).retire();
+                Record::enlist(task(), None).retire();
             }
             let each = start.elapsed() / TIMES;
             println!(
