@@ -163,8 +163,8 @@ impl DebugServerBuilder {
             allowed: self.hosts,
             metrics: self.metrics,
             watched: Watched::default(),
-            dumps: Bulkhead::new(1).with_queue(WAITING),
-            renders: Bulkhead::new(1).with_queue(WAITING),
+            dumps: Bulkhead::new(1).with_queue(WAITING).unlisted(),
+            renders: Bulkhead::new(1).with_queue(WAITING).unlisted(),
         });
         let spec = Spec::new("debug-acceptor", Location::caller()).under(shared.token.scope());
         let acceptor = shared.clone();

@@ -295,6 +295,7 @@ impl<E: Send + 'static> Pool<E> {
     /// }
     /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_closed());
     /// ```
+    #[track_caller]
     pub fn shutdown(&self, policy: Shutdown) -> Report<E> {
         self.shared.shutdown(policy)
     }

@@ -12,7 +12,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::time::Duration;
 
 use super::queue::{Label, Labelled, Outcome};
@@ -49,13 +49,20 @@ trait Slot<R, E>: Send + Sync {
     fn nudge(&self);
     fn await_end(
         &self,
-        awaits: Awaits,
+        shown: Shown,
         deadline: Option<std::time::Instant>,
         give_up: &dyn Fn() -> bool,
     ) -> bool;
     fn take(&self) -> Result<R, JobError<E>>;
     fn is_finished(&self) -> bool;
     fn cancel(&self) -> bool;
+}
+
+/// What a wait for a task shows.
+#[derive(Clone, Copy)]
+struct Shown {
+    awaits: Awaits,
+    at: &'static Location<'static>,
 }
 
 /// What a worker keeps from task to task.
@@ -315,7 +322,7 @@ where
 
     fn await_end(
         &self,
-        awaits: Awaits,
+        shown: Shown,
         deadline: Option<std::time::Instant>,
         give_up: &dyn Fn() -> bool,
     ) -> bool {
@@ -323,7 +330,7 @@ where
         if !state.is_open() {
             return true;
         }
-        let _wait = threads::awaiting("join a task of a pool", awaits);
+        let _wait = threads::awaiting_at("join a task of a pool", shown.awaits, shown.at);
         while state.is_open() && !give_up() {
             match deadline {
                 None => self.ended.wait(&mut state),
@@ -432,7 +439,7 @@ impl<R: 'static, E: 'static> Job<R, E> {
     /// [`JobError`] says why there is no result: its error, its panic, or that it never ran.
     #[track_caller]
     pub fn join(self) -> Result<R, JobError<E>> {
-        self.slot.await_end(self.awaits, None, &|| false);
+        self.slot.await_end(self.shown(), None, &|| false);
         self.slot.take()
     }
 
@@ -473,14 +480,22 @@ impl<R: 'static, E: 'static> Job<R, E> {
     }
 
     #[track_caller]
+    fn shown(&self) -> Shown {
+        Shown {
+            awaits: self.awaits,
+            at: Location::caller(),
+        }
+    }
+
+    #[track_caller]
     fn join_until(self, deadline: Option<Instant>) -> Result<Result<R, JobError<E>>, Self> {
         let nudged = self.slot.clone();
-        // A wait that ends by itself is no deadlock.
-        let awaits = match deadline {
-            None => self.awaits,
-            Some(_) => Awaits::default(),
-        };
-        let wait = |at, give_up: &dyn Fn() -> bool| self.slot.await_end(awaits, at, give_up);
+        let mut shown = self.shown();
+        if deadline.is_some() {
+            // A wait that ends by itself is no deadlock.
+            shown.awaits = Awaits::default();
+        }
+        let wait = |at, give_up: &dyn Fn() -> bool| self.slot.await_end(shown, at, give_up);
         match self.is_finished() || wait_until(&self.clock, deadline, move || nudged.nudge(), wait)
         {
             true => Ok(self.slot.take()),

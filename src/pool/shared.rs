@@ -136,6 +136,7 @@ impl<E: Send + 'static> Shared<E> {
 
     /// Shuts the pool down. When it does not return early (stuck tasks, or a call from inside a
     /// task), the threads have been joined.
+    #[track_caller]
     pub(super) fn shutdown(self: &Arc<Self>, policy: Shutdown) -> Report<E> {
         let nobody_serves = self.queue.close();
         if nobody_serves || policy == Shutdown::Abandon {
@@ -202,6 +203,7 @@ impl<E: Send + 'static> Shared<E> {
 
     /// Waits until every task has ended. When none has for a while, it reports those that run:
     /// after `watch.after`, then twice that, and so on. Returns how long nothing moved at the end.
+    #[track_caller]
     fn await_end(self: &Arc<Self>) -> Duration {
         let all = self.place.of(self, Part::All);
         let _wait = threads::awaiting("see the tasks of a pool end", all);

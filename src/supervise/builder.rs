@@ -184,6 +184,7 @@ impl SupervisorBuilder {
         let (started, is_started) = bounded(1);
         let shared = Shared::new(
             self.name.clone(),
+            Location::caller(),
             token.child(),
             inbox,
             self.listener.clone(),

@@ -60,6 +60,7 @@ pub(super) type Slot = Arc<OnceLock<Arc<Record>>>;
 
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
+    pub(super) site: &'static Location<'static>,
     pub(super) token: CancelToken,
     pub(super) inbox: Sender<Message>,
     /// In which it was started.
@@ -109,6 +110,7 @@ thread_local! {
 impl Shared {
     pub(super) fn new(
         name: Arc<str>,
+        site: &'static Location<'static>,
         token: CancelToken,
         inbox: Sender<Message>,
         listener: Listener,
@@ -116,6 +118,7 @@ impl Shared {
         let (open, ended) = gate();
         Self {
             name,
+            site,
             token,
             inbox,
             span: SpanContext::here(),

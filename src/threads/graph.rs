@@ -86,12 +86,14 @@ pub(super) fn knots(nodes: &[Node]) -> Vec<Knot> {
     }
     let certain = stuck(nodes, |node| node.guess);
     let for_good = stuck(nodes, |node| node.outside);
-    // What is stuck needs somebody who is; what is so for sure, somebody who is so for sure.
+    // What is stuck needs somebody who is; what is so for sure, somebody who is so for sure. Another
+    // one than itself where there is a choice: that says more.
     let next = |at: usize| {
-        let of = nodes[at].need.of();
-        let sure = of.iter().find(|&&it| certain[at] && certain[it]);
-        let some = || of.iter().find(|&&it| stuck_at_all[it]);
-        sure.or_else(some).copied()
+        let sure = |it: &usize| certain[at] && certain[*it];
+        let of = nodes[at].need.of().iter().filter(|it| stuck_at_all[**it]);
+        let by_choice = |it: &&usize| (sure(it), **it != at);
+        // The first of the best.
+        of.rev().max_by_key(by_choice).copied()
     };
     let mut knot_of: Vec<Option<usize>> = vec![None; nodes.len()];
     let mut knots: Vec<Knot> = Vec::new();
@@ -161,6 +163,12 @@ mod tests {
         assert_eq!(names(&[All(vec![0])]), [(vec![0], vec![])], "by itself");
         let chain = [All(vec![1]), All(vec![2]), Open];
         assert!(names(&chain).is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_any_of_all_is_in_a_circle_with_the_others() {
+        let workers = [Any(vec![0, 1, 2]), Any(vec![0, 1, 2]), Any(vec![0, 1, 2])];
+        assert_eq!(names(&workers), [(vec![0, 1], vec![2])]);
     }
 
     #[test]

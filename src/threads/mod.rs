@@ -42,8 +42,8 @@ pub(crate) use registry::records;
 #[cfg(all(feature = "io", unix))]
 pub(crate) use registry::waiting_at;
 pub(crate) use registry::{
-    Record, StackText, Task, await_retired, awaiting, current_record, run_task, run_task_under,
-    running, stack_of,
+    Record, StackText, Task, await_retired, awaiting, awaiting_at, current_record, run_task,
+    run_task_under, running, stack_of,
 };
 pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
 #[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]

@@ -505,6 +505,16 @@ pub(crate) fn awaiting(on: &'static str, awaits: Awaits) -> WaitGuard {
     wait_for(on, Location::caller(), awaits)
 }
 
+/// As [`awaiting`], for a wait that knows a better line to show than that of its caller.
+#[inline]
+pub(crate) fn awaiting_at(
+    on: &'static str,
+    awaits: Awaits,
+    at: &'static Location<'static>,
+) -> WaitGuard {
+    wait_for(on, at, awaits)
+}
+
 #[inline]
 fn wait_for(on: &'static str, at: &'static Location<'static>, awaits: Awaits) -> WaitGuard {
     let before = on_this_thread(|record| {
