@@ -196,7 +196,7 @@ fn everything_is_there(page: &mut Browser) {
             "Deadlocks",
             &[
                 "deadlock",
-                "crossed →",
+                "crossed (",
                 "join a task of a pool",
                 "a cancel of pool",
             ],

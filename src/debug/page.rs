@@ -5,8 +5,8 @@ pub(super) const HTML: &str = include_str!("page.html");
 /// No source but this server; of scripts and styles only those of the page, which are named by their
 /// hashes (a test compares). `style` attributes and what else might come in with a name are dead.
 pub(super) const POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-orArJFT8nEG+eeYfE9/S30VXw/Ad/ztPo77bKvPdt34='; \
-     style-src 'sha256-xmrh1UrfhQkZGLXvYAJTS1J/VOBgFKf/6IEML+nUd6M='; \
+     script-src 'sha256-uBi9jB8bvcXJcUdEG9/I4b1B2FBPF1mc6+pJlA6NUJQ='; \
+     style-src 'sha256-+zo2B6l1DWF/dZAggwls6j02ZuojNAoJtuDRfdfBd28='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[cfg(test)]
