@@ -65,6 +65,15 @@ impl ThreadDump {
 
     /// Threads that wait for each other, as [`threads::deadlocks`](crate::threads::deadlocks()) found
     /// them right after the stacks; none in a dump of [some threads](DumpBuilder::only).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::diagnose::ThreadDump;
+    ///
+    /// let dump = ThreadDump::capture();
+    /// assert!(dump.deadlocks().is_empty(), "{}", dump.deadlocks()[0]);
+    /// ```
     #[must_use]
     pub fn deadlocks(&self) -> &[Deadlock] {
         &self.deadlocks

@@ -108,6 +108,27 @@ impl Awaited for Shown {
 }
 
 /// A group that is alive, as [`live()`] found it. The numbers are of one moment.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, GroupBuilder, group};
+///
+/// let named = GroupBuilder::new().name("shown");
+/// named.scope(&CancelToken::new(), |tasks| {
+///     let spawn_line = line!() + 1;
+///     tasks.spawn_named("first", |token| { token.wait(); Ok(()) })?;
+///     let find = || group::live().into_iter().find(|it| it.name == "shown").unwrap();
+///     # while find().running.is_empty() { std::thread::yield_now(); }
+///     let found = find();
+///     assert_eq!((found.threads, found.running.len(), found.limit), (1, 1, None));
+///     assert_eq!(found.started_at.line(), spawn_line - 2);
+///     assert!(found.to_string().ends_with(", 1 running"));
+///     tasks.token().cancel();
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct GroupInfo {
@@ -132,6 +153,25 @@ pub struct GroupInfo {
 }
 
 /// A task that runs in a group.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, GroupBuilder, group};
+///
+/// let named = GroupBuilder::new().name("shown too");
+/// named.scope(&CancelToken::new(), |tasks| {
+///     let spawn_line = line!() + 1;
+///     tasks.spawn_named("first", |token| { token.wait(); Ok(()) })?;
+///     let find = || group::live().into_iter().find(|it| it.name == "shown too").unwrap();
+///     # while find().running.is_empty() { std::thread::yield_now(); }
+///     let task = &find().running[0];
+///     assert_eq!((&*task.name, task.spawned_at.line()), ("first", spawn_line));
+///     tasks.token().cancel();
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunningTask {

@@ -84,6 +84,19 @@ impl ShownBulkhead {
 }
 
 /// A bulkhead that is alive, as [`Bulkhead::live`] found it. The numbers are of nearly one moment.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::Bulkhead;
+///
+/// let line = line!() + 1;
+/// let disk = Bulkhead::new(2).named("disk");
+/// disk.close();
+/// let found = Bulkhead::live().into_iter().find(|it| it.name.as_deref() == Some("disk")).unwrap();
+/// assert_eq!((found.closed, found.built_at.line()), (true, line));
+/// assert!(found.to_string().ends_with(", closed, 0 of 2 in use, 0 wait"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BulkheadInfo {
@@ -184,6 +197,19 @@ pub(super) fn enlist_limiter<L: ShownLimiter + 'static>(
 }
 
 /// A rate limiter that is alive, as [`RateLimiter::live`] found it.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{Quota, RateLimiter};
+///
+/// let line = line!() + 1;
+/// let pages = RateLimiter::new(Quota::per_minute(30)).named("pages");
+/// let find = |it: &cleanbreak::resilience::RateLimiterInfo| it.name.as_deref() == Some("pages");
+/// let found = RateLimiter::live().into_iter().find(find).unwrap();
+/// assert_eq!((found.quota, found.built_at.line()), (pages.quota(), line));
+/// assert!(found.to_string().ends_with(", 30 per 60s, 30 at once, the next call in 0.000 s"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RateLimiterInfo {

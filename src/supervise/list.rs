@@ -17,6 +17,21 @@ pub(super) fn enlist(shared: &Arc<Shared>) -> Listed<Shared> {
 }
 
 /// A supervisor that is alive, as [`live()`] found it.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{self, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let line = line!() + 1;
+/// let idle = Supervisor::builder().name("idle").start(&CancelToken::new()).unwrap();
+/// let find = || supervise::live().into_iter().find(|it| it.name == "idle").unwrap();
+/// assert_eq!((find().started_at.line(), find().children.len()), (line, 0));
+/// assert!(find().to_string().ends_with(" runs"));
+/// idle.shutdown();
+/// assert!(find().to_string().contains(" stops (cancelled: "));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SupervisorInfo {

@@ -31,6 +31,37 @@ use super::asleep::Runs;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Threads that wait for each other, as [`deadlocks()`] found them: none of them goes on by itself.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, GroupBuilder, Task, threads};
+///
+/// let one_thread = GroupBuilder::new().name("narrow").limit(1);
+/// one_thread.scope(&CancelToken::new(), |group| {
+///     let (give, given) = crossbeam_channel::unbounded::<Task<'_, (), anyhow::Error>>();
+///     group.spawn_named("first", move |_| {
+///         given.recv()?.join().ok(); // waits for the thread that it occupies itself
+///         Ok(())
+///     })?;
+///     give.send(group.spawn(|_| Ok(()))?).ok();
+///     let found = loop {
+///         let mut found = threads::deadlocks().into_iter();
+///         match found.find(|it| it.threads[0].thread.name == "first") {
+///             Some(found) => break found,
+///             None => std::thread::yield_now(),
+///         }
+///     };
+///     assert!(found.certain && found.held_up.is_empty());
+///     assert_eq!(found.ended_by, ["a cancel of group \"narrow\""]);
+///     let text = found.to_string();
+///     assert!(text.starts_with("deadlock: a thread waits for itself; only a cancel of group"));
+///     assert_eq!(text.lines().count(), 2);
+///     group.token().cancel();
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Deadlock {
@@ -47,6 +78,38 @@ pub struct Deadlock {
 }
 
 /// A thread in a [`Deadlock`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, GroupBuilder, Task, threads};
+///
+/// let one_thread = GroupBuilder::new().name("narrow").limit(1);
+/// one_thread.scope(&CancelToken::new(), |group| {
+///     let (give, given) = crossbeam_channel::unbounded::<Task<'_, (), anyhow::Error>>();
+///     group.spawn_named("first", move |_| {
+///         given.recv()?.join().ok(); // waits for the thread that it occupies itself
+///         Ok(())
+///     })?;
+///     give.send(group.spawn(|_| Ok(()))?).ok();
+///     let found = loop {
+///         let mut found = threads::deadlocks().into_iter();
+///         match found.find(|it| it.threads[0].thread.name == "first") {
+///             Some(found) => break found,
+///             None => std::thread::yield_now(),
+///         }
+///     };
+///     let first = &found.threads[0];
+///     assert_eq!(first.on, [first.thread.id]);
+///     assert!(!first.any); // there is only one
+///     let line = format!("to join a task at {}, for thread {}",
+///         first.thread.waiting.unwrap().at, first.thread.id);
+///     assert!(first.to_string().ends_with(&line), "{first}");
+///     group.token().cancel();
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StuckThread {

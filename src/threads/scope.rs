@@ -42,6 +42,22 @@ impl fmt::Debug for Scope {
 
 /// The way from the root of a tree of tokens to one of them, by
 /// [numbers](crate::CancelToken::id), the root first.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Pool, threads};
+///
+/// let service = CancelToken::new();
+/// let pool = Pool::builder().name("under").workers(1).build(&service).unwrap();
+/// let path = || {
+///     let found = threads::live().into_iter().find(|thread| thread.name == "under");
+///     found.unwrap().token.unwrap()
+/// };
+/// assert_eq!(path().ids, [service.id(), pool.token().id()]);
+/// assert!(!path().cut && !path().cancelled);
+/// assert_eq!(path().to_string(), format!("{:#x} > {:#x}", service.id(), pool.token().id()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenPath {
