@@ -14,7 +14,7 @@ use super::registration::{DropGuard, Registration};
 use crate::clock::{Clock, Instant, Timed, Timer};
 use crate::observe;
 use crate::sync::{Arc, GateReceiver, Weak, gate};
-use crate::threads;
+use crate::threads::{self, Scope, TokenPath};
 
 /// The receiver of tokens that were cancelled before anybody asked.
 static DISCONNECTED: LazyLock<GateReceiver> = LazyLock::new(|| gate().1);
@@ -633,6 +633,40 @@ impl CancelToken {
         false
     }
 
+    /// The number by which lists of threads ([`ThreadInfo::token`](crate::threads::ThreadInfo::token)),
+    /// dumps and the debug page tell it from the others that are alive. Clones have the same; when
+    /// the last is gone another token may get it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, scope, threads};
+    ///
+    /// let service = CancelToken::new();
+    /// scope(&service, |group| {
+    ///     group.spawn_named("under", |token| { token.wait(); Ok(()) })?;
+    ///     # while !threads::live().iter().any(|t| t.name == "under" && t.waiting.is_some()) {
+    ///     #     std::thread::yield_now();
+    ///     # }
+    ///     let all = threads::live();
+    ///     let under = all.iter().find(|thread| thread.name == "under").unwrap();
+    ///     let path = under.token.as_ref().unwrap();
+    ///     assert_eq!(path.ids, [service.id(), group.token().id()]);
+    ///     service.cancel();
+    ///     Ok(())
+    /// })
+    /// .unwrap();
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.node).addr()
+    }
+
+    /// For lists of threads; keeps nothing alive.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope::of(&self.node)
+    }
+
     #[cfg(all(feature = "debug-http", unix))]
     pub(super) fn node(&self) -> &Arc<TokenNode> {
         &self.node
@@ -751,9 +785,30 @@ impl Timed for TokenNode {
 }
 
 impl TokenNode {
+    fn first_parent(&self) -> Option<&Self> {
+        self.parents().next().map(|parent| &**parent)
+    }
+
     fn expire(self: &Arc<Self>) {
         if self.cancel(&deadline_exceeded()) {
             observe::cancellation(true);
+        }
+    }
+}
+
+/// How much of a path is shown.
+const PATH: usize = 16;
+
+impl threads::Path for TokenNode {
+    fn path(&self) -> TokenPath {
+        let address = |node: &Self| std::ptr::from_ref(node).addr();
+        let mut nodes = std::iter::successors(Some(self), |node| node.first_parent());
+        let mut ids: Vec<_> = nodes.by_ref().take(PATH).map(address).collect();
+        ids.reverse();
+        TokenPath {
+            ids,
+            cut: nodes.next().is_some(),
+            cancelled: self.is_cancelled(),
         }
     }
 }

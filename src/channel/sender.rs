@@ -2,7 +2,8 @@
 
 use super::err::{SendCancelError, SendError, SendTimeoutError, TrySendError};
 use super::protocol::{Handle, Limit};
-use super::{SafeReceiver, deadline_after};
+use super::users::End;
+use super::{SafeReceiver, Shown, deadline_after};
 use crate::cancel::CancelToken;
 use crate::sync::Arc;
 use crate::sync::chan::{self, Unsent};
@@ -47,11 +48,12 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct SafeSender<T> {
     handle: Handle<T>,
+    end: End,
 }
 
 impl<T> SafeSender<T> {
-    pub(super) fn new(handle: Handle<T>) -> Self {
-        Self { handle }
+    pub(super) fn new(handle: Handle<T>, end: End) -> Self {
+        Self { handle, end }
     }
 
     /// Sends, waiting for room.
@@ -81,8 +83,13 @@ impl<T> SafeSender<T> {
     #[inline]
     #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        self.end.is_used();
+        let limit = Limit {
+            shown: Shown::for_good(&self.end),
+            ..Limit::default()
+        };
         self.handle
-            .send(value, Limit::default())
+            .send(value, limit)
             .map_err(|unsent| match unsent {
                 Unsent::Closed(value) | Unsent::Stopped(value) | Unsent::TimedOut(value) => {
                     SendError(value)
@@ -111,6 +118,7 @@ impl<T> SafeSender<T> {
     /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        self.end.is_used();
         self.handle
             .try_send(value)
             .map_err(|refused| match refused {
@@ -169,9 +177,14 @@ impl<T> SafeSender<T> {
 
     #[track_caller]
     fn send_by(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        self.end.is_used();
         let limit = Limit {
             deadline,
-            stop: None,
+            shown: match deadline {
+                None => Shown::for_good(&self.end),
+                Some(_) => Shown::default(),
+            },
+            ..Limit::default()
         };
         self.handle
             .send(value, limit)
@@ -211,9 +224,11 @@ impl<T> SafeSender<T> {
     /// ```
     #[track_caller]
     pub fn send_or_cancel(&self, value: T, token: &CancelToken) -> Result<(), SendCancelError<T>> {
+        self.end.is_used();
         let limit = Limit {
             deadline: None,
             stop: Some(token.done()),
+            shown: Shown::until_cancelled(&self.end, token),
         };
         self.handle
             .send(value, limit)
@@ -297,6 +312,7 @@ impl<T> Clone for SafeSender<T> {
     fn clone(&self) -> Self {
         Self {
             handle: self.handle.clone(),
+            end: self.end.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::request::{Method, Refusal, Request};
 use super::response::{BINARY, HTML, JSON, Response, TEXT};
 use super::server::Shared;
-use super::{json, page};
+use super::{json, json_calls, page};
 use crate::cancel::CancelToken;
 use crate::contain::contain;
 use crate::diagnose::{Seconds, ThreadDump};
@@ -70,6 +70,13 @@ fn route(shared: &Shared, token: &CancelToken, request: &Request) -> Response {
         "/debug/loops.json" => Response::ok(JSON, json::loops()),
         "/debug/pools.json" => Response::ok(JSON, json::pools()),
         "/debug/breakers.json" => Response::ok(JSON, json::breakers()),
+        "/debug/groups.json" => Response::ok(JSON, json_calls::groups()),
+        "/debug/supervisors.json" => Response::ok(JSON, json_calls::supervisors()),
+        "/debug/bulkheads.json" => Response::ok(JSON, json_calls::bulkheads()),
+        "/debug/limiters.json" => Response::ok(JSON, json_calls::limiters()),
+        "/debug/deadlocks" => one_at_a_time(&shared.dumps, token, || {
+            Response::ok(TEXT, json_calls::deadlocks_as_text())
+        }),
         "/debug/tickers.json" => Response::ok(JSON, json::tickers()),
         "/debug/values.json" => one_at_a_time(&shared.renders, token, || {
             Response::ok(JSON, json::values(&watched.values()))

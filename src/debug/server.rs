@@ -201,10 +201,10 @@ impl DebugServerBuilder {
             metrics: self.metrics,
             stack_signal: self.stack_signal,
             watched: Watched::default(),
-            dumps: Bulkhead::new(1).with_queue(WAITING),
-            renders: Bulkhead::new(1).with_queue(WAITING),
+            dumps: Bulkhead::new(1).with_queue(WAITING).unlisted(),
+            renders: Bulkhead::new(1).with_queue(WAITING).unlisted(),
         });
-        let spec = Spec::new("debug-acceptor", Location::caller());
+        let spec = Spec::new("debug-acceptor", Location::caller()).under(shared.token.scope());
         let acceptor = shared.clone();
         let acceptor = threads::spawn(spec, move || accept::accept(&acceptor, listener));
         Ok(DebugServer {

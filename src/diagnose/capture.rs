@@ -43,7 +43,18 @@ pub(super) fn capture(options: &DumpBuilder, here: Here) -> Captured {
         return refused(&records);
     }
     scopeguard::defer!(DUMPING.set(false));
-    ENGINE.lock().capture(options, here, records)
+    let mut captured = ENGINE.lock().capture(options, here, &records);
+    add_tokens(&mut captured.threads, &records);
+    captured
+}
+
+/// With the engine's lock given back: the last handle of a token may come to be ours, with hooks of
+/// the user's on it.
+fn add_tokens(threads: &mut [DumpedThread], records: &[Arc<Record>]) {
+    let records: HashMap<u64, &Record> = records.iter().map(|it| (it.id(), &**it)).collect();
+    for info in threads.iter_mut().filter_map(|it| it.library.as_mut()) {
+        info.token = records.get(&info.id).and_then(|record| record.token());
+    }
 }
 
 /// All that is kept from one dump to the next.
@@ -64,12 +75,7 @@ struct Look {
 }
 
 impl Engine {
-    fn capture(
-        &mut self,
-        options: &DumpBuilder,
-        here: Here,
-        records: Vec<Arc<Record>>,
-    ) -> Captured {
+    fn capture(&mut self, options: &DumpBuilder, here: Here, records: &[Arc<Record>]) -> Captured {
         let mut problems = Vec::new();
         let tids = task::tids().unwrap_or_else(|error| {
             problems.push(format!(
@@ -84,7 +90,7 @@ impl Engine {
         self.stacks.refresh();
         let mut samples = Vec::with_capacity(tids.len());
         for tid in tids.into_iter().filter(wanted) {
-            let record = listed.remove(&tid);
+            let record = listed.remove(&tid).cloned();
             let here = (tid == own).then_some(here);
             samples.extend(Sample::take(tid, here, record, options, &mut self.stacks));
         }
@@ -106,10 +112,14 @@ impl Engine {
             .retain(|tid, look| look.seen == now || !wanted(tid));
         problems.extend(denied(&threads).map(str::to_owned));
         if options.only.is_none() {
-            threads.extend(unlisted.iter().map(|record| unseen(record.info())));
+            threads.extend(
+                unlisted
+                    .iter()
+                    .map(|record| unseen(record.info_without_token())),
+            );
             // Where no threads are listed, those of the library are still known.
             let listed = listed.into_values().filter(|_| !problems.is_empty());
-            threads.extend(listed.map(|record| unseen(record.info())));
+            threads.extend(listed.map(|record| unseen(record.info_without_token())));
         }
         let modules = self.stacks.modules();
         Captured {
@@ -198,7 +208,7 @@ fn kept(frames: usize, most: usize) -> (usize, usize) {
 }
 
 /// By the kernel's number, and those that have none yet.
-fn by_tid(records: Vec<Arc<Record>>) -> (HashMap<u32, Arc<Record>>, Vec<Arc<Record>>) {
+fn by_tid(records: &[Arc<Record>]) -> (HashMap<u32, &Arc<Record>>, Vec<&Arc<Record>>) {
     let (mut listed, mut unlisted) = (HashMap::new(), Vec::new());
     for record in records {
         match record.tid() {

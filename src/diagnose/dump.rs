@@ -11,6 +11,7 @@ use super::stack::StackProblem;
 use super::thread::{DumpedThread, OsState, SystemCall};
 use super::{json, pprof, stacks, text};
 use crate::sync::Arc;
+use crate::threads::{self, Deadlock};
 
 /// All threads of the process at (nearly) one moment. See the [module](super).
 ///
@@ -53,6 +54,7 @@ use crate::sync::Arc;
 pub struct ThreadDump {
     pub(super) threads: Vec<DumpedThread>,
     pub(super) problems: Vec<String>,
+    pub(super) deadlocks: Vec<Deadlock>,
     pub(super) modules: Vec<Module>,
 }
 
@@ -106,6 +108,22 @@ impl ThreadDump {
     #[must_use]
     pub fn current(&self) -> Option<&DumpedThread> {
         self.threads.iter().find(|thread| thread.is_current)
+    }
+
+    /// Threads that wait for each other, as [`threads::deadlocks`](crate::threads::deadlocks()) found
+    /// them right after the stacks; none in a dump of [some threads](DumpBuilder::only).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::diagnose::ThreadDump;
+    ///
+    /// let dump = ThreadDump::capture();
+    /// assert!(dump.deadlocks().is_empty(), "{}", dump.deadlocks()[0]);
+    /// ```
+    #[must_use]
+    pub fn deadlocks(&self) -> &[Deadlock] {
+        &self.deadlocks
     }
 
     /// What went wrong with the dump as a whole, in words. What is missing of one thread, its
@@ -338,13 +356,18 @@ impl DumpBuilder {
         // After the call: it must not be one that replaces this function's frame.
         std::hint::black_box(&here);
         let Captured {
-            threads,
+            threads: dumped,
             problems,
             modules,
         } = captured;
+        let deadlocks = match self.only {
+            None => threads::deadlocks(),
+            Some(_) => Vec::new(),
+        };
         ThreadDump {
-            threads,
+            threads: dumped,
             problems,
+            deadlocks,
             modules,
         }
     }

@@ -29,7 +29,8 @@
 //!   states and system calls, on other systems the threads of the library.
 //! * A stack that goes through code without unwind tables (hand-written assembly, a just-in-time
 //!   compiler, another stack such as a coroutine's) ends there, flagged.
-//! * The token that a thread works under is not shown.
+//! * The token that a thread works under is shown by numbers, as tokens have no names; and not the
+//!   one that a task of a pool has for itself, but its pool's.
 //!
 //! # Symbols
 //!
@@ -41,12 +42,14 @@
 //!
 //! # JSON
 //!
-//! [`ThreadDump::to_json`] gives `{pid, threads, problems}`. A thread is `{tid, name, current, state,
+//! [`ThreadDump::to_json`] gives `{pid, threads, problems, deadlocks}`. A thread is `{tid, name, current, state,
 //! system_call, age_seconds, blocked_seconds_at_least, library, stack}`; `library` is `{id,
-//! spawned_at, waiting: {on, at, seconds}}`; `stack` is `{complete, problem, omitted, omitted_after,
-//! frames, taken_by}`, the last of them `look`, `signal` or `own`; a frame is `{function, file, line,
-//! column, inlined, module, address, offset}`. What is
-//! not known is `null`.
+//! spawned_at, token: {ids, cut, cancelled}, waiting: {on, at, seconds}}`; `stack` is `{complete, problem,
+//! omitted, omitted_after, frames, taken_by}`, the last of them `look`, `signal` or `own`; a frame is
+//! `{function, file, line, column, inlined, module, address, offset}`. A
+//! [deadlock](crate::threads::Deadlock) is `{certain, ended_by, threads, held_up}`, each of the threads
+//! in it `{name, tid, library, any, waits_for}` with the `id`s of those that it waits for. What is not
+//! known is `null`.
 //!
 //! # Performance
 //!
@@ -124,7 +127,8 @@ pub use thread::{DumpedThread, OsState, SystemCall};
 
 /// From now on, reports of who does not end show stacks too: a group's stragglers
 /// ([`Straggler::stack`](crate::group::Straggler::stack)), a pool's stuck tasks
-/// ([`Stuck::stack`](crate::pool::Stuck::stack)), and leaked threads
+/// ([`Stuck::stack`](crate::pool::Stuck::stack)), a supervisor's stuck children
+/// ([`ChildInfo::stack`](crate::supervise::ChildInfo::stack)), and leaked threads
 /// ([`LeakedThreads`](crate::leak::LeakedThreads)). Call it once, in `main` or a test.
 ///
 /// # Performance

@@ -118,7 +118,7 @@ impl Sample {
         if self.is_current {
             self.state = Some(OsState::Running);
         }
-        self.info = self.record.as_deref().map(Record::info);
+        self.info = self.record.as_deref().map(Record::info_without_token);
         Ok(())
     }
 

@@ -12,6 +12,9 @@ pub(super) fn each(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result
     for problem in &dump.problems {
         writeln!(f, "problem: {problem}\n")?;
     }
+    for deadlock in &dump.deadlocks {
+        writeln!(f, "{deadlock}\n")?;
+    }
     for thread in &dump.threads {
         write!(f, "{thread}")?;
         writeln!(f)?;
@@ -23,6 +26,9 @@ pub(super) fn each(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result
 pub(super) fn grouped(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for problem in &dump.problems {
         writeln!(f, "problem: {problem}")?;
+    }
+    for deadlock in &dump.deadlocks {
+        writeln!(f, "{deadlock}")?;
     }
     writeln!(f, "thread profile: total {}", dump.threads.len())?;
     for group in dump.groups() {
@@ -72,7 +78,8 @@ impl fmt::Display for Stack {
 }
 
 impl fmt::Display for DumpedThread {
-    /// A block of lines: a title, what the thread waits on, its stack, and where it was spawned.
+    /// A block of lines: a title, what the thread waits on, its stack, where it was spawned, and the
+    /// token that it works under.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}", Title(self), Doing(self))?;
         if let Some(blocked) = self.blocked {
@@ -86,6 +93,9 @@ impl fmt::Display for DumpedThread {
         stack(&self.stack, f)?;
         if let Some(info) = &self.library {
             writeln!(f, "spawned at\n\t{}", info.spawned_at)?;
+            if let Some(token) = &info.token {
+                writeln!(f, "under token\n\t{token}")?;
+            }
         }
         Ok(())
     }

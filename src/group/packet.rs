@@ -116,6 +116,13 @@ enum State<F, R, E> {
     Taken,
 }
 
+impl<F, R, E, B> Packet<'_, F, R, E, B> {
+    /// As the queue knows it, too.
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
 impl<'scope, F, R, E, B> Packet<'scope, F, R, E, B>
 where
     F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
@@ -217,10 +224,12 @@ where
         let Some((task, inherited)) = self.take() else {
             return;
         };
-        // One that is skipped may be on a thread that has another name.
-        if !self.end.token().is_cancelled() {
-            threads::run_task(&self.named);
-        }
+        // One that is skipped may be on a thread that has another name, and that waits.
+        let _joinable = (!self.end.token().is_cancelled()).then(|| {
+            let token = self.end.token();
+            threads::run_task_under(&self.named, token.id(), || token.scope());
+            threads::running(self.key())
+        });
         let outcome = {
             let _inside = inherited.enter();
             self.outcome(task)
@@ -232,7 +241,7 @@ where
 
 impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
     fn wait(&self) -> Result<R, TaskError<E>> {
-        self.end.await_task(&|| self.is_finished());
+        self.end.await_task(self.key(), &|| self.is_finished());
         match std::mem::replace(&mut *self.state.lock(), State::Taken) {
             State::Ended(outcome) => outcome,
             _ => unreachable!("only the one handle takes the result"),

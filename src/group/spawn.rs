@@ -249,7 +249,7 @@ where
 
     #[track_caller]
     fn await_place(&self) {
-        let _wait = threads::waiting_on("get a place in a group");
+        let _wait = threads::awaiting("get a place in a group", self.end.place());
         let queue = self.end.queue().clone();
         let nudge = self.token().on_cancel(move || queue.nudge());
         self.end.queue().await_place(|| self.token().is_cancelled());

@@ -13,7 +13,7 @@ use crate::cancel::CancelToken;
 use crate::group::Roster;
 use crate::observe::PoolFacts;
 use crate::sync::{Arc, Mutex};
-use crate::threads::ThreadError;
+use crate::threads::{Place, ThreadError};
 
 /// How many tasks may wait for a worker when nothing else is said.
 const QUEUE: usize = 1024;
@@ -201,6 +201,7 @@ impl<E: Send + 'static> PoolBuilder<E> {
             queue: Queue::new(self.queue),
             roster: Roster::default(),
             joining: Mutex::new(()),
+            place: Place::default(),
         });
         // If this fails, the pool's drop joins what there is.
         let pool = Pool::new(shared);

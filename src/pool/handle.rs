@@ -9,13 +9,13 @@ use super::detached::Detached;
 use super::err::{SubmitError, SubmitErrorKind};
 use super::job::{Job, Packet, Run};
 use super::list::{self, Entry};
-use super::queue::{Label, Refused};
+use super::queue::{Label, Labelled, Refused};
 use super::report::{Report, Shutdown};
 use super::shared::Shared;
 use crate::cancel::{CancelToken, Registration};
 use crate::clock::Instant;
 use crate::sync::{Arc, Weak};
-use crate::threads::{self, ThreadError};
+use crate::threads::{self, Awaits, Part, ThreadError};
 
 /// Workers that serve a bounded queue of tasks; see the [module](super) for what is promised.
 ///
@@ -382,6 +382,7 @@ impl<E: Send + 'static> Pool<E> {
     /// }
     /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_closed());
     /// ```
+    #[track_caller]
     pub fn shutdown(&self, policy: Shutdown) -> Report<E> {
         self.shared.shutdown(policy)
     }
@@ -571,7 +572,10 @@ impl<E: Send + 'static> Submission<'_, E> {
         let (name, site) = (self.name, Location::caller());
         let packet = Packet::new(Label { name, site }, self.timeout, task);
         match shared.push(packet.clone(), &patience) {
-            Ok(()) => Ok(Job::new(packet, shared.token.clock().clone())),
+            Ok(()) => {
+                let awaits = shared.place.of(shared, Part::Task(packet.key()));
+                Ok(Job::new(packet, shared.token.clock().clone(), awaits))
+            }
             Err((kind, _)) => {
                 let task = packet.take_task().expect("a refused task has not run");
                 Err(SubmitError::new(kind, task))
@@ -605,7 +609,11 @@ impl<E: Send + 'static> Shared<E> {
                 (Refused::Full, Patience::None) => return Err((SubmitErrorKind::Full, job)),
                 (Refused::Full, Patience::Until(deadline)) => *deadline,
             };
-            let _wait = threads::waiting_on("get a place in a pool");
+            let awaits = match deadline {
+                None => self.place.of(self, Part::Place),
+                Some(_) => Awaits::default(),
+            };
+            let _wait = threads::awaiting("get a place in a pool", awaits);
             if !self.await_place(deadline) {
                 return Err((SubmitErrorKind::Timeout, job));
             }

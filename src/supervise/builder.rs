@@ -278,6 +278,7 @@ impl SupervisorBuilder {
         let (started, is_started) = bounded(1);
         let shared = Shared::new(
             self.name.clone(),
+            Location::caller(),
             token.child(),
             inbox,
             self.listener.clone(),
@@ -286,7 +287,7 @@ impl SupervisorBuilder {
         // Before the thread, so that it finds the message of a token that is cancelled already.
         let supervisor = Supervisor::new(shared.clone());
         let manager = self.manager(shared.clone(), messages, started);
-        let spec = Spec::new(self.name.clone(), Location::caller());
+        let spec = Spec::new(self.name.clone(), Location::caller()).under(shared.token.scope());
         let thread = threads::spawn(spec, move || manager.serve())
             .map_err(|error| StartError::new(StartErrorKind::Thread(Arc::new(error))))?;
         *shared.thread.lock() = Some(thread);
