@@ -252,6 +252,7 @@ fn imagined() -> Figures {
         "system",
         "go",
         "runs",
+        "load",
     ] {
         figures.about.insert(name.into(), "1".into());
     }

@@ -172,9 +172,9 @@ fn peers(figures: &Figures) -> Option<String> {
     let fastest = |row: &tables::Row| {
         let measured = row.measured(figures)?;
         let rivals = measured.peers.iter().filter(|(_, _, rival)| *rival);
-        let best = rivals.min_by(|a, b| a.1.middle.total_cmp(&b.1.middle))?;
+        let best = rivals.min_by(|a, b| a.1.least.total_cmp(&b.1.least))?;
         let rival = best.0.split(',').next().unwrap_or(best.0).to_owned();
-        let ratio = best.1.middle / measured.ours.middle;
+        let ratio = best.1.least / measured.ours.least;
         let label = format!("{}: {}", row.section, row.label);
         Some(Bar {
             label,
@@ -195,7 +195,7 @@ fn go(figures: &Figures) -> Option<String> {
         let (label, rival) = ((*label).to_owned(), String::new());
         Some(Bar {
             label,
-            ratio: go.middle / ours.middle,
+            ratio: go.least / ours.least,
             rival,
         })
     };

@@ -81,9 +81,9 @@ impl Measured {
     fn ratio(&self) -> Option<f64> {
         let rivals = self.peers.iter().filter(|(_, _, rival)| *rival);
         let best = rivals
-            .map(|(_, range, _)| range.middle)
+            .map(|(_, range, _)| range.least)
             .min_by(f64::total_cmp)?;
-        Some(self.ours.middle / best)
+        Some(self.ours.least / best)
     }
 }
 
@@ -182,7 +182,7 @@ fn matrix(
         let best = ours
             .iter()
             .filter_map(|who| figure(who))
-            .map(|range| range.middle);
+            .map(|range| range.least);
         let Some(best) = best.min_by(f64::total_cmp) else {
             continue;
         };
@@ -190,7 +190,7 @@ fn matrix(
         write!(table, "| {label} |").unwrap();
         for (_, who) in columns {
             let shown = figure(who).map_or_else(String::new, |range| {
-                let beats = !ours.contains(who) && range.middle * LOST < best;
+                let beats = !ours.contains(who) && range.least * LOST < best;
                 bold(&range.show("ns"), beats)
             });
             write!(table, " {shown} |").unwrap();
@@ -397,7 +397,7 @@ pub(crate) fn beside(figures: &Figures) -> Option<String> {
         };
         let go = figures
             .find(case, "go")
-            .map(|(_, range)| ours.middle / range.middle);
+            .map(|(_, range)| ours.least / range.least);
         let lost = go.is_some_and(|ratio| ratio > LOST);
         let (label, ratio) = (bold(label, lost), go.map_or_else(String::new, digits));
         let (shown, warm, go) = (ours.show(unit), show("cleanbreak warm"), show("go"));
@@ -458,15 +458,20 @@ pub(crate) fn about(figures: &Figures) -> Option<String> {
     let date = told("date")?;
     let (commit, rustc) = (told("commit")?, told("rustc")?);
     let (cores, processor, system) = (told("cores")?, told("processor")?, told("system")?);
-    let go = told("go").unwrap_or("not run");
+    let (go, load) = (
+        told("go").unwrap_or("not run"),
+        told("load").unwrap_or("unknown"),
+    );
     let runs = match told("runs")? {
         "1" => "one run".to_owned(),
-        runs => format!("{runs} runs; where they differ by more than a twentieth, both ends"),
+        runs => format!(
+            "{runs} runs; where they differ by more than a twentieth, both ends; ratios are of the better ones"
+        ),
     };
     let later =
         told("later").map_or_else(String::new, |later| format!(" Measured again: {later}."));
     Some(format!(
         "Measured on {date} at commit {commit}: {cores} cores of {processor}, {system}, rustc {rustc}; \
-         Go: {go}. Medians of {runs}.{later}\n"
+         Go: {go}. Load of the minute before: {load}. Medians of {runs}.{later}\n"
     ))
 }
