@@ -109,7 +109,7 @@ fn report(options: &Options) -> Result<(), String> {
     for (case, who) in rows
         .iter()
         .flat_map(tables::Row::ids)
-        .chain(tables::matrix_ids())
+        .chain(tables::column_ids())
     {
         // Not all take part in the last row of the breakers' table.
         if figures.find(case, who).is_none() && case != "breaker/rejected_when_open" {
@@ -277,7 +277,7 @@ fn imagined() -> Figures {
     };
     let rows = tables::rows();
     let mut ids: Vec<_> = rows.iter().flat_map(tables::Row::ids).collect();
-    ids.extend(tables::matrix_ids());
+    ids.extend(tables::column_ids());
     ids.extend(cases::WAYS.iter().map(|(who, _)| ("breakout/grid", *who)));
     ids.extend([
         ("ticker/10k_at_100ms", "missed"),

@@ -158,28 +158,25 @@ pub(crate) fn contests(figures: &Figures) -> Vec<Contest> {
             ratio,
         })
     });
-    let by_column = |section: &str, row: &(&str, &str), columns: &[Id], ours: &[&str]| {
-        let least = |who: &str| figures.find(row.1, who).map(|(_, range)| range.least);
-        let own = ours.iter().find_map(|who| least(who))?;
-        let rivals = columns.iter().filter(|(title, _)| !title.contains("ours"));
-        let rivals = rivals.filter(|(_, who)| !who.starts_with("cleanbreak"));
-        let rivals = rivals.filter_map(|(title, who)| Some((*title, least(who)?)));
-        let best = rivals.min_by(|a, b| a.1.total_cmp(&b.1))?;
-        let label = format!("{section}{}", row.0);
-        let (rival, ratio) = (best.0, own / best.1);
-        Some(Contest {
-            label,
-            rival,
-            ratio,
+    let columned = by_column().flat_map(|(section, label, case, columns)| {
+        let ours = columns.iter().filter(|column| is_ours(column));
+        ours.filter_map(move |column| {
+            let (_, own) = in_column(figures, case, column)?;
+            let (rival, best) = fastest(figures, case, columns)?;
+            let kind = column
+                .0
+                .strip_prefix("ours, ")
+                .map(|kind| format!(" (by {kind})"));
+            let label = format!("{section} {label}{}", kind.unwrap_or_default());
+            let ratio = own.least / best;
+            Some(Contest {
+                label,
+                rival,
+                ratio,
+            })
         })
-    };
-    let channels = CHANNELS.iter();
-    let channels =
-        channels.filter_map(|row| by_column("channel of ", row, &CHANNEL_PEERS, &["cleanbreak"]));
-    let ours = ["cleanbreak_count", "cleanbreak"];
-    let breakers = BREAKERS.iter();
-    let breakers = breakers.filter_map(|row| by_column("breaker: ", row, &BREAKER_PEERS, &ours));
-    listed.chain(channels).chain(breakers).collect()
+    });
+    listed.chain(columned).collect()
 }
 
 /// All rows that are lost, the worst first.
@@ -199,45 +196,55 @@ pub(crate) fn lost(figures: &Figures) -> Option<String> {
     (!list.is_empty()).then_some(list)
 }
 
-/// A table with a column for each contender; what beats ours is in bold. `per_item` divides by the
-/// number of items in one measurement.
+/// A title, and whose figures stand under it: the first of these that there is.
+type Column = (&'static str, &'static [&'static str]);
+
+fn is_ours(column: &Column) -> bool {
+    column.1[0].starts_with("cleanbreak")
+}
+
+fn in_column(figures: &Figures, case: &str, column: &Column) -> Option<(u64, Range)> {
+    let found = column.1.iter().find_map(|who| figures.find(case, who));
+    found.map(|(key, range)| (key.n, range))
+}
+
+/// The fastest rival in a row of a table by column.
+fn fastest(figures: &Figures, case: &str, columns: &[Column]) -> Option<(&'static str, f64)> {
+    let rivals = columns.iter().filter(|column| !is_ours(column));
+    let times = rivals.filter_map(|column| {
+        let (_, range) = in_column(figures, case, column)?;
+        Some((column.0, range.least))
+    });
+    times.min_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// A table with a column for each contender; ours is in bold where it loses. `per_item` divides by
+/// the number of items in one measurement.
 fn matrix(
     figures: &Figures,
     rows: &[(&str, &str)],
-    columns: &[(&str, &str)],
-    ours: &[&str],
+    columns: &[Column],
     per_item: bool,
 ) -> Option<String> {
-    let mut table = String::from("| case |");
-    columns
-        .iter()
-        .for_each(|(title, _)| write!(table, " {title} |").unwrap());
-    writeln!(table, "\n|---|{}", "---|".repeat(columns.len())).unwrap();
+    let titles = columns.iter().map(|(title, _)| format!(" {title} |"));
+    let mut table = format!("| case |{}\n|---|", titles.collect::<String>());
+    table.push_str(&"---|".repeat(columns.len()));
+    table.push('\n');
     let mut any = false;
     for (label, case) in rows {
-        let figure = |who: &str| {
-            let (key, range) = figures.find(case, who)?;
-            Some(if per_item {
-                range.scaled(1.0 / key.n as f64)
-            } else {
-                range
-            })
-        };
-        let best = ours
-            .iter()
-            .filter_map(|who| figure(who))
-            .map(|range| range.least);
-        let Some(best) = best.min_by(f64::total_cmp) else {
-            continue;
-        };
-        any = true;
+        let best = fastest(figures, case, columns);
         write!(table, "| {label} |").unwrap();
-        for (_, who) in columns {
-            let shown = figure(who).map_or_else(String::new, |range| {
-                let beats = !ours.contains(who) && range.least * LOST < best;
-                bold(&range.show("ns"), beats)
+        for column in columns {
+            let shown = in_column(figures, case, column).map(|(n, range)| {
+                any |= is_ours(column);
+                let loses = best.is_some_and(|(_, best)| range.least > best * LOST);
+                let items = if per_item { n as f64 } else { 1.0 };
+                bold(
+                    &range.scaled(1.0 / items).show("ns"),
+                    is_ours(column) && loses,
+                )
             });
-            write!(table, " {shown} |").unwrap();
+            write!(table, " {} |", shown.unwrap_or_default()).unwrap();
         }
         table.push('\n');
     }
@@ -255,11 +262,11 @@ const CHANNELS: [(&str, &str); 8] = [
     ("any number, 4 producers", "channel/unbounded_4p"),
 ];
 
-const CHANNEL_PEERS: [(&str, &str); 4] = [
-    ("cleanbreak", "cleanbreak"),
-    ("crossbeam", "crossbeam"),
-    ("flume", "flume"),
-    ("kanal", "kanal"),
+const CHANNEL_COLUMNS: [Column; 4] = [
+    ("cleanbreak", &["cleanbreak"]),
+    ("crossbeam", &["crossbeam"]),
+    ("flume", &["flume"]),
+    ("kanal", &["kanal"]),
 ];
 
 const BREAKERS: [(&str, &str); 7] = [
@@ -281,44 +288,41 @@ const BREAKERS: [(&str, &str); 7] = [
     ("rejected when open", "breaker/rejected_when_open"),
 ];
 
-const BREAKER_PEERS: [(&str, &str); 5] = [
-    ("ours, count", "cleanbreak_count"),
-    ("ours, time", "cleanbreak_time"),
-    ("recloser", "recloser"),
-    ("failsafe, in a row", "failsafe_in_a_row"),
-    ("failsafe, rate", "failsafe_rate"),
+const BREAKER_COLUMNS: [Column; 5] = [
+    // A rejection is the same for all windows.
+    ("ours, count", &["cleanbreak_count", "cleanbreak"]),
+    ("ours, time", &["cleanbreak_time"]),
+    ("recloser", &["recloser"]),
+    ("failsafe, in a row", &["failsafe_in_a_row"]),
+    ("failsafe, rate", &["failsafe_rate"]),
 ];
 
-/// Every identifier of the tables by column.
-pub(crate) fn matrix_ids() -> Vec<Id> {
-    let of = |rows: &[(&'static str, &'static str)], columns: &[(&'static str, &'static str)]| {
-        let pairs = rows
-            .iter()
-            .flat_map(|row| columns.iter().map(|column| (row.1, column.1)));
-        pairs.collect::<Vec<_>>()
+/// Every row of the tables by column: section, label, case, columns.
+fn by_column() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static [Column])>
+{
+    let channels = CHANNELS
+        .iter()
+        .map(|(label, case)| ("channel of", *label, *case, &CHANNEL_COLUMNS[..]));
+    let breakers = BREAKERS
+        .iter()
+        .map(|(label, case)| ("breaker:", *label, *case, &BREAKER_COLUMNS[..]));
+    channels.chain(breakers)
+}
+
+/// Every identifier of the tables by column. Not all contenders take part in every row.
+pub(crate) fn column_ids() -> Vec<Id> {
+    let of_row = |(_, _, case, columns): (_, _, &'static str, &'static [Column])| {
+        columns.iter().map(move |column| (case, column.1[0]))
     };
-    [of(&CHANNELS, &CHANNEL_PEERS), of(&BREAKERS, &BREAKER_PEERS)].concat()
+    by_column().flat_map(of_row).collect()
 }
 
 pub(crate) fn channel(figures: &Figures) -> Option<String> {
-    let table = matrix(figures, &CHANNELS, &CHANNEL_PEERS, &["cleanbreak"], true)?;
-    let about = "Time for a value of 80,000, or of 4,000 where the capacity is 0 or 1; **bold** is faster than ours.";
+    let table = matrix(figures, &CHANNELS, &CHANNEL_COLUMNS, true)?;
+    let about = "Time for a value of 80,000, or of 4,000 where the capacity is 0 or 1; **bold** where another is faster.";
     Some(format!("{about}\n\n{table}"))
 }
 
 pub(crate) fn breaker(figures: &Figures) -> Option<String> {
-    // The row of rejections has a name of its own for ours.
-    let ours = ["cleanbreak_count", "cleanbreak"];
-    let closed = matrix(figures, &BREAKERS, &BREAKER_PEERS, &ours, false);
-    let ours = figures.find("breaker/rejected_when_open", "cleanbreak");
-    let Some((_, range)) = ours else {
-        return closed;
-    };
-    closed.map(|table| {
-        let row = "| rejected when open |  |";
-        table.replace(
-            row,
-            &format!("| rejected when open | {} |", range.show("ns")),
-        )
-    })
+    matrix(figures, &BREAKERS, &BREAKER_COLUMNS, false)
 }
