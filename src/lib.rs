@@ -72,6 +72,9 @@
 
 mod contain;
 
+#[cfg(any(test, fuzzing))]
+mod noise;
+
 mod sync;
 
 mod roll;

@@ -51,6 +51,12 @@ pub(super) struct Copy {
 }
 
 impl Copy {
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn made_up(base: u64, bytes: Vec<u8>) -> Self {
+        let ended = true;
+        Self { base, bytes, ended }
+    }
+
     /// Starts over with the stack at `sp`; the buffer is used again.
     pub(super) fn start(&mut self, sp: u64) -> io::Result<()> {
         // What is below may not be mapped: the main thread's stack grows as it is used.

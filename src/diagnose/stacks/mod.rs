@@ -2,6 +2,8 @@
 
 mod frame_pointer;
 mod memory;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 mod symbols;
 mod sys;
 mod tables;
