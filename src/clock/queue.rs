@@ -226,6 +226,7 @@ impl<T> DeadlineQueue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -264,6 +265,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         /// The queue and an ordered map in plain code give the same answers.
         #[test]
         fn the_queue_is_an_ordered_map_of_deadlines(ops in prop::collection::vec(op(), 1..200)) {

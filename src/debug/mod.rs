@@ -66,6 +66,8 @@
 mod accept;
 mod json;
 mod page;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 mod request;
 mod response;
 mod routes;
