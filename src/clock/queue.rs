@@ -264,6 +264,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_burst_of_timers_leaves_no_memory_behind_and_a_few_are_kept_room_for() {
+        let mut queue = DeadlineQueue::new();
+        for (timers, kept) in [(KEPT, true), (KEPT + 1, false), (10_000, false)] {
+            let keys: Vec<_> = (0..timers).map(|n| queue.insert(at(0), n)).collect();
+            for (n, key) in keys.iter().enumerate() {
+                assert_eq!(queue.remove(*key), Some(n));
+            }
+            assert_eq!(queue.slots.capacity() >= KEPT, kept, "{timers}");
+            // Old keys find nothing, whatever became of their places.
+            let new = queue.insert(at(0), 0);
+            assert!(keys.iter().all(|key| queue.remove(*key).is_none()));
+            assert_eq!(queue.remove(new), Some(0));
+        }
+    }
+
     proptest! {
         #![proptest_config(cases(256))]
 

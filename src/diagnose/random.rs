@@ -1,6 +1,12 @@
 //! Dumps that arbitrary bytes describe, as text, JSON and pprof: nothing panics, and what comes out
 //! is well formed and says what went in.
 
+#[cfg(fuzzing)]
+pub(crate) use super::{
+    stacks::random::{walk_made_up_stack, walk_made_up_tables},
+    task::read_made_up_files,
+};
+
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::time::Duration;

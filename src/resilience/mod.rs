@@ -78,6 +78,8 @@ mod controller;
 mod hedge;
 mod latency;
 mod permits;
+#[cfg(test)]
+mod random;
 mod rate_limit;
 mod semaphore;
 mod setting;
