@@ -11,9 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cleanbreak::{CancelToken, Pool, Shutdown};
+use cleanbreak::{CancelToken, Clock, Pool, Shutdown, scope};
 use crossbeam_channel::bounded;
-use support::{child_passes, count_the_end, in_time, is_child, live_named, threads_named, until};
+use support::{
+    child_passes, count_the_end, in_time, is_child, live_named, secs, threads_named, until,
+    until_waiting,
+};
 
 fn named(name: &str, workers: usize) -> Pool {
     let builder = Pool::builder().name(name).workers(workers).queue(100);
@@ -162,5 +165,28 @@ fn a_refused_thread_is_an_error_and_leaves_nothing_behind() {
         assert!((1..10).contains(&pool.workers()));
         assert_eq!(pool.submit(|_| Ok(7)).unwrap().join().unwrap(), 7);
         assert!(pool.shutdown(Shutdown::Drain).all_completed());
+    });
+}
+
+#[test]
+fn a_join_that_waits_already_is_woken_when_its_time_is_up_by_a_manual_clock() {
+    in_time(|| {
+        let clock = Clock::manual();
+        let pool = Pool::builder().workers(1);
+        let pool = pool.build(&CancelToken::with_clock(&clock)).unwrap();
+        for _ in 0..20 {
+            let (release, held) = bounded::<()>(0);
+            let job = pool.submit(move |_| Ok(held.recv().unwrap_err())).unwrap();
+            let back = scope(&CancelToken::new(), |group| {
+                let join = group.spawn_named("pt join", move |_| Ok(job.join_timeout(secs(1))));
+                clock.await_timers(1);
+                until_waiting("pt join");
+                clock.advance(secs(1));
+                Ok(join?.join()?)
+            });
+            let job = back.unwrap().unwrap_err();
+            drop(release);
+            job.join().unwrap();
+        }
     });
 }
