@@ -267,7 +267,7 @@ fn what_a_listener_has_captured_may_panic_when_it_is_dropped() {
     let mut builder = Breaker::builder();
     for _ in 0..3 {
         let bomb = Bomb(dropped.clone());
-        builder = builder.on_transition(move |_| drop(&bomb));
+        builder = builder.on_transition(move |_| assert_eq!(Arc::strong_count(&bomb.0), 4));
     }
     drop(builder.build().unwrap());
     assert_eq!(dropped.load(Ordering::SeqCst), 3);

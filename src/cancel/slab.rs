@@ -108,7 +108,7 @@ mod tests {
         for n in 0..KEPT {
             assert_eq!(slab.insert(n), n);
         }
-        (0..KEPT).for_each(|n| drop(slab.remove(n)));
+        (0..KEPT).for_each(|n| assert_eq!(slab.remove(n), Some(n)));
         assert_eq!(slab.slots.capacity(), KEPT);
     }
 }
