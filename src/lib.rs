@@ -142,13 +142,39 @@ pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// Pages that are longer than a module's documentation. Empty but for text.
+///
+/// [cookbook]: crate::guide::cookbook
+/// [blocked]: crate::guide::blocked
+/// [from-go]: crate::guide::from_go
 #[cfg(any(doc, doctest))]
 pub mod guide {
     #![doc = include_str!("../docs/GUIDE.md")]
 
+    /// How to stop a thread that is blocked in something.
+    ///
+    /// [guide]: crate::guide
+    pub mod blocked {
+        #![doc = include_str!("../docs/BLOCKED.md")]
+    }
+
+    /// Loops to copy.
+    pub mod cookbook {
+        #![doc = include_str!("../docs/COOKBOOK.md")]
+    }
+
     /// For those who come from Go.
     pub mod from_go {
         #![doc = include_str!("../docs/FROM-GO.md")]
+    }
+
+    /// What every part promises, and what it costs.
+    pub mod guarantees {
+        #![doc = include_str!("../docs/GUARANTEES.md")]
+    }
+
+    /// What was decided, and why.
+    pub mod design {
+        #![doc = include_str!("../docs/DESIGN.md")]
     }
 }
 

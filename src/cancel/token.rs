@@ -78,6 +78,19 @@ impl CancelToken {
     }
 
     /// A root token on `clock`, which its children inherit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let request = token.child().child_timeout(Duration::from_secs(60));
+    /// clock.advance(Duration::from_secs(60)); // a test does not wait a minute
+    /// assert!(request.is_cancelled() && !token.is_cancelled());
+    /// ```
     #[must_use]
     pub fn with_clock(clock: &Clock) -> Self {
         Self::root(clock, false)
@@ -129,6 +142,23 @@ impl CancelToken {
     /// A child plus a place in the clock's deadline queue. If it is the clock's only timer, a
     /// thread is started, and joined when the child is dropped; [`Clock::keep_timer`] avoids that
     /// for timeouts that come one at a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelKind, CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let at = |secs| clock.deadline_after(Duration::from_secs(secs)).unwrap();
+    /// let job = CancelToken::with_clock(&clock).child_deadline(at(10));
+    /// let step = job.child_deadline(at(20)); // a child gets no more time than its parent
+    /// assert_eq!(step.deadline(), job.deadline());
+    /// assert!(job.child_deadline(clock.now()).is_cancelled()); // born cancelled
+    ///
+    /// clock.advance(Duration::from_secs(10));
+    /// assert_eq!(step.kind(), Some(CancelKind::DeadlineExceeded));
+    /// ```
     #[must_use]
     pub fn child_deadline(&self, deadline: Instant) -> Self {
         match self.deadline() {
@@ -254,6 +284,25 @@ impl CancelToken {
     }
 
     /// What happened, if it is cancelled: kind and cause.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelKind, CancelToken};
+    ///
+    /// let token = CancelToken::new();
+    /// assert!(token.cancelled().is_none());
+    /// token.cancel_with("disk full");
+    /// token.cancel_with("and no network"); // too late: the first one counts
+    ///
+    /// let why = token.cancelled().unwrap();
+    /// assert_eq!(why.kind(), CancelKind::Cancelled);
+    /// assert_eq!(token.kind(), Some(CancelKind::Cancelled)); // the same, for short
+    /// assert_eq!(token.cause().unwrap().to_string(), "disk full");
+    /// let plain = CancelToken::new();
+    /// plain.cancel();
+    /// assert!(plain.cause().is_none()); // cancelled, and nobody said why
+    /// ```
     #[must_use]
     pub fn cancelled(&self) -> Option<Cancelled> {
         self.node.outcome()
@@ -322,6 +371,20 @@ impl CancelToken {
 
     /// Blocks until it is cancelled. On a token that nobody else can cancel that is for ever; see
     /// [`stop_possible`](Self::stop_possible).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let token = CancelToken::new();
+    /// std::thread::scope(|s| {
+    ///     let main = s.spawn(|| token.wait()); // such as a `main` that has started its services
+    ///     token.cancel();
+    ///     main.join().unwrap();
+    /// });
+    /// token.wait(); // cancelled: does not block
+    /// ```
     #[track_caller]
     pub fn wait(&self) {
         self.wait_until(None);
@@ -329,12 +392,57 @@ impl CancelToken {
 
     /// Blocks until it is cancelled, for `timeout` at the longest, by the token's clock. `true` if
     /// it is cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// std::thread::scope(|s| {
+    ///     let poller = s.spawn(|| {
+    ///         let mut polls = 0;
+    ///         while !token.wait_timeout(Duration::from_secs(60)) { // `false`: a minute is over
+    ///             polls += 1;
+    ///         }
+    ///         polls
+    ///     });
+    ///     for _ in 0..2 {
+    ///         clock.await_timers(1);
+    ///         clock.advance(Duration::from_secs(60));
+    ///     }
+    ///     clock.await_timers(1);
+    ///     token.cancel(); // in the middle of the third minute
+    ///     assert_eq!(poller.join().unwrap(), 2);
+    /// });
+    /// ```
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(self.clock().deadline_after(timeout))
     }
 
     /// Blocks until it is cancelled, or until `deadline`. `true` if it is cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let deadline = clock.deadline_after(Duration::from_secs(9)).unwrap();
+    /// std::thread::scope(|s| {
+    ///     let waiter = s.spawn(|| token.wait_deadline(deadline));
+    ///     clock.await_timers(1);
+    ///     clock.advance(Duration::from_secs(9));
+    ///     assert!(!waiter.join().unwrap()); // the time is up, and it is not cancelled
+    /// });
+    /// token.cancel();
+    /// assert!(token.wait_deadline(deadline)); // cancelled comes before late
+    /// ```
     #[track_caller]
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.wait_until(Some(deadline))
@@ -427,6 +535,22 @@ impl CancelToken {
     }
 
     /// The earliest deadline on the path from here to the root, by the token's clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let root = CancelToken::with_clock(&clock);
+    /// assert_eq!(root.deadline(), None);
+    /// let request = root.child_timeout(Duration::from_secs(5));
+    /// let query = request.child_timeout(Duration::from_secs(60));
+    /// assert_eq!(query.deadline(), clock.deadline_after(Duration::from_secs(5))); // the request's
+    /// let quick = request.child_timeout(Duration::from_secs(1));
+    /// assert_eq!(quick.deadline(), clock.deadline_after(Duration::from_secs(1))); // its own
+    /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.node.extra.deadline
@@ -435,6 +559,25 @@ impl CancelToken {
     /// The time left until [`deadline`](Self::deadline), zero if it has passed; `None` if there is
     /// none. For the timeouts of sockets and the like; std's refuse zero, so [`check`](Self::check)
     /// first, and use a millisecond at least.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let request = CancelToken::with_clock(&clock).child_timeout(Duration::from_secs(5));
+    /// clock.advance(Duration::from_secs(2));
+    /// assert_eq!(request.remaining(), Some(Duration::from_secs(3)));
+    /// let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    /// let left = request.remaining().map(|left| left.max(Duration::from_millis(1)));
+    /// socket.set_read_timeout(left).unwrap(); // `None`, where there is no deadline, is for ever
+    ///
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(request.remaining(), Some(Duration::ZERO)); // not negative
+    /// assert_eq!(request.shield().remaining(), None); // no deadline
+    /// ```
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let deadline = self.deadline()?;
@@ -518,6 +661,24 @@ impl CancelToken {
     }
 
     /// The clock that this token's deadlines and sleeps go by.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// /// How long `work` takes, by the clock that its token goes by.
+    /// fn timed(token: &CancelToken, work: impl FnOnce()) -> Duration {
+    ///     let start = token.clock().now();
+    ///     work();
+    ///     token.clock().now().duration_since(start)
+    /// }
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock).child(); // children inherit it
+    /// assert_eq!(timed(&token, || clock.advance(Duration::from_secs(3))), Duration::from_secs(3));
+    /// ```
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.node.extra.clock

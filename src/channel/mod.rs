@@ -48,11 +48,11 @@
 //!
 //! Receiving costs what it costs in crossbeam; who finds nothing lets the senders get some values
 //! ahead for a few hundred nanoseconds before it looks again, which is what makes a stream fast. A
-//! send adds one atomic exchange on a cache line of its own, some 5 ns; a send through a handle that another thread is using *at this moment* (an
-//! `Arc<SafeSender>`, or a reference to one) borrows from a shared lock instead, so clone one
-//! handle for each thread that sends. Cloning and dropping a sender is O(log handles) under that
-//! lock; `close` is O(handles) once, and waits only for sends that are between two instructions,
-//! never for room or for a receiver.
+//! send adds one atomic exchange on a cache line of its own, some 5 ns; a send through a handle that
+//! another thread is using *at this moment* (an `Arc<SafeSender>`, or a reference to one) borrows
+//! from a shared lock instead, so clone one handle for each thread that sends. Cloning and dropping a
+//! sender is O(log handles) under that lock; `close` is O(handles) once, and waits only for sends
+//! that are between two instructions, never for room or for a receiver.
 //!
 //! A send that finds no room tries again for as long as crossbeam's does, and then parks in a
 //! two-armed `select!`, because nothing else in crossbeam can be woken by a close. Where the

@@ -145,7 +145,8 @@ impl<T> SafeReceiver<T> {
 
     /// Receives, waiting until `deadline`.
     ///
-    /// With a deadline in the past it still receives what is there.
+    /// With a deadline in the past it still receives what is there. It is one of the standard
+    /// library; [`Clock::to_std`](crate::Clock::to_std) makes it of a clock's.
     ///
     /// # Errors
     ///
@@ -259,6 +260,26 @@ impl<T> SafeReceiver<T> {
     /// The crossbeam receiver, where the type does not follow from the context.
     ///
     /// A clone of it can read but does not count as a receiver of this channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::SafeChannel;
+    /// use crossbeam_channel::Select;
+    ///
+    /// let (tx, rx) = SafeChannel::bounded(1);
+    /// tx.send(1).unwrap();
+    /// let mut select = Select::new();
+    /// let arm = select.recv(rx.as_crossbeam()); // generic: not by dereference
+    /// let ready = select.select();
+    /// assert_eq!(ready.index(), arm);
+    /// assert_eq!(ready.recv(rx.as_crossbeam()), Ok(1));
+    ///
+    /// let reader = rx.as_crossbeam().clone();
+    /// drop(rx);
+    /// assert!(tx.is_closed() && reader.recv().is_err()); // `reader` does not keep it open
+    /// ```
+    #[must_use]
     pub fn as_crossbeam(&self) -> &Receiver<T> {
         &self.rx
     }
@@ -311,6 +332,7 @@ impl<T> SafeReceiver<T> {
     }
 
     /// Whether a close has begun. There may still be values to receive.
+    #[must_use]
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.core().is_closed()
@@ -350,11 +372,41 @@ impl<T> UnwindSafe for SafeReceiver<T> {}
 impl<T> RefUnwindSafe for SafeReceiver<T> {}
 
 /// The values of a channel until it has ended; from [`SafeReceiver::iter`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::unbounded();
+/// (1..=3).for_each(|n| tx.send(n).unwrap());
+/// 'first: for value in &rx {
+///     if value == 2 { break 'first; }
+/// }
+/// assert_eq!(rx.recv(), Ok(3)); // what was not taken is still there
+/// tx.close();
+/// assert_eq!(rx.iter().next(), None);
+/// ```
+#[must_use = "iterators receive nothing until they are used"]
 pub struct Iter<'a, T> {
     receiver: &'a SafeReceiver<T>,
 }
 
 /// The values that are in a channel; from [`SafeReceiver::try_iter`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::unbounded();
+/// tx.send(1).unwrap();
+/// let mut ready = rx.try_iter();
+/// assert_eq!((ready.next(), ready.next()), (Some(1), None)); // nothing now
+/// tx.send(2).unwrap();
+/// assert_eq!(ready.next(), Some(2)); // it was not the end
+/// ```
+#[must_use = "iterators receive nothing until they are used"]
 pub struct TryIter<'a, T> {
     receiver: &'a SafeReceiver<T>,
 }
@@ -362,6 +414,21 @@ pub struct TryIter<'a, T> {
 /// The values of a channel until it has ended, with the receiver.
 ///
 /// Dropping it drops the receiver.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::unbounded();
+/// (1..=3).for_each(|n| tx.send(n).unwrap());
+/// 'first: for value in rx {
+///     assert_eq!(value, 1);
+///     break 'first; // drops the last receiver, and 2 and 3 with it
+/// }
+/// assert_eq!(tx.send(4).unwrap_err().into_inner(), 4);
+/// ```
+#[must_use = "iterators receive nothing until they are used"]
 pub struct IntoIter<T> {
     receiver: SafeReceiver<T>,
 }

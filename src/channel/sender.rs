@@ -19,6 +19,32 @@ use std::time::{Duration, Instant};
 ///
 /// Give each sending thread a clone. A handle that several threads use at the same time works, but
 /// slower.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::bounded(4);
+/// let other = tx.clone(); // one for each thread that sends
+/// assert!(tx.is_empty());
+/// other.send("hello").unwrap();
+/// assert_eq!((tx.len(), tx.capacity()), (1, Some(4)));
+/// assert!(tx.same_channel(&other) && tx.feeds(&rx));
+/// drop(tx);
+/// assert!(!other.is_closed()); // one is left
+/// drop(other);
+/// assert!(rx.is_closed());
+/// assert_eq!(rx.recv(), Ok("hello")); // and then the end
+/// assert!(rx.recv().is_err());
+///
+/// let (tx, unheard) = SafeChannel::unbounded();
+/// assert_eq!(tx.capacity(), None);
+/// assert!(!tx.feeds(&rx));
+/// drop(unheard);
+/// assert!(tx.is_closed()); // nobody would receive it
+/// assert_eq!(tx.send("hello").unwrap_err().into_inner(), "hello");
+/// ```
 pub struct SafeSender<T> {
     handle: Handle<T>,
 }
@@ -118,7 +144,8 @@ impl<T> SafeSender<T> {
 
     /// Sends, waiting for room until `deadline`.
     ///
-    /// With a deadline in the past it still sends if there is room.
+    /// With a deadline in the past it still sends if there is room. It is one of the standard
+    /// library; [`Clock::to_std`](crate::Clock::to_std) makes it of a clock's.
     ///
     /// # Errors
     ///
@@ -228,32 +255,38 @@ impl<T> SafeSender<T> {
     /// Whether a close has begun: a send that begins after this was `true` is refused.
     ///
     /// `false` says nothing about the next instant.
+    #[must_use]
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.handle.core().is_closed()
     }
 
     /// The number of values in the channel.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.handle.core().receiver().len()
     }
 
     /// Whether there is nothing in the channel.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.handle.core().receiver().is_empty()
     }
 
     /// The most values that the channel holds; `None` if unbounded.
+    #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.handle.core().receiver().capacity()
     }
 
     /// Whether both send into the same channel.
+    #[must_use]
     pub fn same_channel(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.handle.core(), other.handle.core())
     }
 
     /// Whether `receiver` receives what this sends.
+    #[must_use]
     pub fn feeds(&self, receiver: &SafeReceiver<T>) -> bool {
         Arc::ptr_eq(self.handle.core(), receiver.core())
     }

@@ -83,6 +83,22 @@ impl ManualClock {
 
     /// Moves the time on to `target`, as [`advance`](Self::advance) does. A time in the past
     /// changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock).child_timeout(Duration::from_secs(5));
+    /// let noon = clock.deadline_after(Duration::from_secs(60)).unwrap();
+    /// clock.advance_to(noon);
+    /// assert_eq!(clock.now(), noon);
+    /// assert!(token.is_cancelled()); // was due on the way
+    /// clock.advance_to(token.deadline().unwrap()); // no way back
+    /// assert_eq!(clock.now(), noon);
+    /// ```
     pub fn advance_to(&self, target: Instant) {
         let _one = self.manual.advancing.lock();
         self.manual.state.lock().advances += 1;
@@ -96,6 +112,26 @@ impl ManualClock {
     }
 
     /// The next deadline, if anything waits for one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let root = CancelToken::with_clock(&clock);
+    /// let _deadlines = [3, 1, 2].map(|secs| root.child_timeout(Duration::from_secs(secs)));
+    /// assert_eq!(clock.timers(), 3);
+    ///
+    /// // From one deadline to the next, whatever they are.
+    /// let mut steps = Vec::new();
+    /// while let Some(next) = clock.next_deadline() {
+    ///     clock.advance_to(next);
+    ///     steps.push((next.as_nanos() / 1_000_000_000, clock.timers()));
+    /// }
+    /// assert_eq!(steps, [(1, 2), (2, 1), (3, 0)]);
+    /// ```
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.manual.state.lock().queue.next_deadline()

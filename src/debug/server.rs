@@ -88,6 +88,32 @@ pub(super) struct Shared {
 }
 
 /// How to start a [`DebugServer`].
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::TcpStream;
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::debug::DebugServer;
+///
+/// let server = DebugServer::builder()
+///     .bind("0.0.0.0:0")
+///     .exposed_to_the_network() // or it would not start
+///     .allow_host("box.internal")
+///     .metrics(|| "answers_total 42\n".to_owned())
+///     .start(&CancelToken::new())
+///     .unwrap();
+/// let get = |path: &str, host: &str| {
+///     let mut client = TcpStream::connect(("127.0.0.1", server.local_addr().port())).unwrap();
+///     write!(client, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+///     let mut answer = String::new();
+///     client.read_to_string(&mut answer).unwrap();
+///     answer
+/// };
+/// assert!(get("/metrics", "box.internal:6060").ends_with("answers_total 42\n"));
+/// assert!(get("/metrics", "elsewhere.example").starts_with("HTTP/1.1 403"));
+/// ```
 #[must_use = "a builder does nothing until it is started"]
 pub struct DebugServerBuilder {
     bind: io::Result<Vec<SocketAddr>>,
@@ -290,6 +316,27 @@ impl fmt::Debug for DebugServerBuilder {
 }
 
 /// Why a [`DebugServer`] could not be started.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+/// use std::io::ErrorKind;
+/// use std::net::TcpListener;
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::debug::{DebugError, DebugServer};
+///
+/// let start = |address: &str| DebugServer::builder().bind(address).start(&CancelToken::new());
+/// let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+/// let error = start(&taken.local_addr().unwrap().to_string()).unwrap_err();
+/// assert_eq!(error.to_string(), "the debug server cannot listen");
+/// let DebugError::Bind(why) = &error else { unreachable!() };
+/// assert_eq!(why.kind(), ErrorKind::AddrInUse);
+/// assert!(error.source().is_some());
+///
+/// let DebugError::NotLoopback(address) = start("0.0.0.0:80").unwrap_err() else { unreachable!() };
+/// assert_eq!(address.port(), 80);
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DebugError {

@@ -40,7 +40,7 @@
 //!   [`GroupBuilder::scope_flow`].
 //! * A list of like tasks: `all` (every result or the first error), `first_success` (the first
 //!   result or every error), `collect` (every outcome, nothing cancelled).
-
+//!
 //! # What does not compile
 //!
 //! Tasks borrow what lives for the whole call, so not a local of the body, which ends before them:

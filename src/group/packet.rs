@@ -21,11 +21,63 @@ pub(super) struct Policy {
 /// A task of a group: waits for its end and takes its result.
 ///
 /// Dropping it does nothing: the task runs on, and the group waits for it.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let sum = scope(&CancelToken::new(), |group| {
+///     let (go, wait) = mpsc::channel::<i32>();
+///     let task = group.spawn(move |_| Ok(wait.recv()? + 2))?;
+///     assert!(!task.is_finished());
+///     go.send(1)?;
+///     drop(group.spawn(|_| Ok(()))?); // runs on, and the group waits for it
+///     Ok(task.join()?)
+/// });
+/// assert_eq!(sum.unwrap(), 3);
+/// ```
 pub struct Task<'scope, R, E> {
     slot: Arc<dyn Slot<R, E> + 'scope>,
 }
 
 /// Why a task has no result.
+///
+/// # Examples
+///
+/// ```
+/// use anyhow::bail;
+/// use cleanbreak::group::TaskError;
+/// use cleanbreak::{CancelToken, GroupBuilder, scope};
+///
+/// // The error of the group is its own: it is not in the handle of the task that had it.
+/// let result = scope(&CancelToken::new(), |group| {
+///     let task = group.spawn(|_| -> anyhow::Result<()> { bail!("disk full") })?;
+///     assert!(matches!(task.join(), Err(TaskError::EndedGroup)));
+///     Ok(())
+/// });
+/// assert_eq!(result.unwrap_err().to_string(), "disk full");
+///
+/// let collecting = GroupBuilder::new().limit(1).collect_errors().collect_panics();
+/// let result = collecting.scope(&CancelToken::new(), |group| {
+///     let failed = group.spawn(|_| -> anyhow::Result<()> { bail!("disk full") })?;
+///     let failed = failed.join().unwrap_err();
+///     assert_eq!(failed.into_failure().unwrap().to_string(), "disk full");
+///
+///     let panicked = group.spawn(|_| -> anyhow::Result<()> { panic!("a bug") })?;
+///     let panicked = panicked.join().unwrap_err();
+///     assert!(panicked.is_panic() && !panicked.is_not_started());
+///     assert_eq!(panicked.to_string(), "the task panicked: a bug");
+///
+///     group.spawn(|token| Ok(token.wait()))?; // has the one thread
+///     let queued = group.spawn(|_| Ok(()))?;
+///     group.token().cancel();
+///     assert!(queued.join().unwrap_err().is_not_started());
+///     Ok(())
+/// });
+/// assert!(result.is_ok());
+/// ```
 #[non_exhaustive]
 pub enum TaskError<E> {
     /// It returned this error, after the first of the group or with
@@ -276,6 +328,25 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for TaskError<E> {}
 ///
 /// A wrapper because a bare payload cannot be shared between threads, so that an error with one
 /// would not convert into [`anyhow::Error`].
+///
+/// # Examples
+///
+/// ```
+/// use std::panic::{catch_unwind, panic_any};
+/// use cleanbreak::group::{PanicPayload, TaskError};
+/// use cleanbreak::{CancelToken, GroupBuilder};
+///
+/// let joined = GroupBuilder::new().collect_panics().scope(&CancelToken::new(), |group| {
+///     Ok(group.spawn(|_| -> anyhow::Result<()> { panic!("no row") })?.join())
+/// });
+/// let Err(TaskError::Panicked(payload)) = joined.unwrap() else { unreachable!() };
+/// assert_eq!(payload.message(), Some("no row"));
+/// assert_eq!(*payload.into_inner().downcast::<&str>().unwrap(), "no row");
+///
+/// let payload = PanicPayload::new(catch_unwind(|| panic_any(7)).unwrap_err());
+/// assert_eq!(payload.message(), None); // not a text
+/// assert!(payload.into_inner().is::<i32>()); // or hand it to `resume_unwind`
+/// ```
 pub struct PanicPayload {
     /// Never locked: it only lends the payload its `Sync`.
     payload: Mutex<Payload>,

@@ -17,6 +17,33 @@ use crate::threads::{self, Task as Named, ThreadError};
 ///
 /// The lifetimes are those of [`std::thread::Scope`]: tasks may borrow what lives for `'scope`.
 /// `E` is the error of its tasks, `B` what they may break the group with.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use cleanbreak::{CancelToken, scope, threads};
+///
+/// let service = CancelToken::new();
+/// let names = vec!["a", "b"];
+/// let told = scope(&service, |group| {
+///     let (ready, is_ready) = mpsc::channel();
+///     let reader = group.spawn_named("reader", move |token| {
+///         ready.send(threads::live().iter().any(|thread| thread.name == "reader"))?;
+///         token.wait();
+///         Ok(token.check().unwrap_err().to_string())
+///     })?;
+///     assert!(is_ready.recv()?);
+///     let counter = group.try_spawn(|_| Ok(names.len())).unwrap(); // borrows
+///     assert_eq!(counter.join()?, 2);
+///
+///     group.token().cancel_with("that will do"); // a child of `service`
+///     assert!(group.try_spawn_named("late", |_| Ok(())).unwrap_err().is_cancelled());
+///     Ok(reader.join()?)
+/// });
+/// assert_eq!(told.unwrap(), "cancelled: that will do");
+/// assert!(!service.is_cancelled());
+/// ```
 pub struct Group<'scope, 'env: 'scope, E = anyhow::Error, B = Infallible> {
     pub(super) end: End<E, B>,
     pub(super) policy: Policy,
@@ -125,6 +152,25 @@ where
     /// # Errors
     ///
     /// [`TrySpawnError`] gives the task back, and the reason: no place, cancelled, or no thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// let squares = GroupBuilder::new().limit(1).backlog(0).scope(&CancelToken::new(), |group| {
+    ///     let (finish, wait) = mpsc::channel::<()>();
+    ///     let busy = group.try_spawn(move |_| Ok(wait.recv().is_err())).unwrap();
+    ///     let refused = group.try_spawn(|_| Ok(7 * 7)).unwrap_err(); // does not wait
+    ///     assert!(refused.is_full());
+    ///     let task = refused.into_inner();
+    ///     let here = task(group.token())?; // run by the caller instead: nobody else is free
+    ///     drop(finish);
+    ///     Ok((busy.join()?, here))
+    /// });
+    /// assert_eq!(squares.unwrap(), (true, 49));
+    /// ```
     #[track_caller]
     pub fn try_spawn<R: Send + 'scope, F>(
         &'scope self,
@@ -230,6 +276,26 @@ impl<E, B> fmt::Debug for Group<'_, '_, E, B> {
 }
 
 /// Why a task was not spawned.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::group::SpawnError;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let result = scope(&CancelToken::new(), |group| {
+///     let error = group.spawn_named("no\0name", |_| Ok(())).unwrap_err();
+///     assert!(matches!(error, SpawnError::Thread(_)));
+///     assert_eq!(error.to_string(), "could not start thread \"no\0name\"");
+///
+///     group.token().cancel_with("closing time");
+///     let error = group.spawn(|_| Ok(())).unwrap_err();
+///     assert!(matches!(error, SpawnError::Cancelled(_)));
+///     assert_eq!(error.to_string(), "the group takes no more tasks: cancelled: closing time");
+///     Ok(())
+/// });
+/// assert!(result.is_ok());
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -271,12 +337,56 @@ impl From<ThreadError> for SpawnError {
 }
 
 /// A task that was not spawned at once, and why.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::group::TrySpawnErrorKind;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let result = scope(&CancelToken::new(), |group| {
+///     group.token().cancel_with("closing time");
+///     let refused = group.try_spawn(|_| Ok(7)).unwrap_err();
+///     assert!(refused.is_cancelled() && !refused.is_full());
+///     assert!(matches!(refused.kind(), TrySpawnErrorKind::Cancelled(_)));
+///     let text = "the group takes no more tasks: cancelled: closing time";
+///     assert_eq!(refused.to_string(), text);
+///
+///     let (kind, task) = refused.into_parts();
+///     let TrySpawnErrorKind::Cancelled(cancelled) = kind else { unreachable!() };
+///     assert_eq!(cancelled.cause().unwrap().to_string(), "closing time");
+///     let again = group.try_spawn(task).unwrap_err(); // nothing lost, nothing gained
+///     let task = again.into_inner();
+///     task(group.token())
+/// });
+/// assert_eq!(result.unwrap(), 7);
+/// ```
 pub struct TrySpawnError<F> {
     kind: TrySpawnErrorKind,
     task: F,
 }
 
 /// Why a task was not spawned at once.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::group::TrySpawnErrorKind;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let result = scope(&CancelToken::new(), |group| {
+///     let refused = group.try_spawn_named("no\0name", |_| Ok(())).unwrap_err();
+///     let shed = match refused.kind() {
+///         TrySpawnErrorKind::Full => "try later",
+///         TrySpawnErrorKind::Cancelled(_) => "stop",
+///         TrySpawnErrorKind::Thread(error) => error.thread_name(),
+///         _ => "added in a later version",
+///     };
+///     assert_eq!(shed, "no\0name");
+///     Ok(())
+/// });
+/// assert!(result.is_ok());
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TrySpawnErrorKind {
@@ -340,4 +450,13 @@ impl<F> fmt::Display for TrySpawnError<F> {
     }
 }
 
-impl<F> std::error::Error for TrySpawnError<F> {}
+impl<F> std::error::Error for TrySpawnError<F> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            TrySpawnErrorKind::Full => None,
+            // As in `SpawnError`.
+            TrySpawnErrorKind::Cancelled(cancelled) => cancelled.source(),
+            TrySpawnErrorKind::Thread(error) => error.source(),
+        }
+    }
+}

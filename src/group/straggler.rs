@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::queue::Queue;
+use crate::backoff::more_patience;
 use crate::cancel::CancelToken;
 use crate::clock::wait_until;
 use crate::contain::contain;
@@ -13,6 +14,37 @@ use crate::sync::Arc;
 use crate::threads::{self, Record, WaitInfo};
 
 /// A task that still runs, a good while after its group was cancelled.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, GroupBuilder, threads};
+///
+/// let clock = Clock::manual();
+/// let (tell, reports) = mpsc::channel();
+/// GroupBuilder::new()
+///     .straggler_after(Duration::from_secs(5))
+///     .on_straggler(move |late| tell.send(late.to_vec()).unwrap())
+///     .scope(&CancelToken::with_clock(&clock), |group| {
+///         let (clock, line) = (clock.clone(), line!() + 1);
+///         group.spawn_named("deaf", move |token| {
+///             token.cancel();
+///             clock.await_timers(1); // the group waits for it
+///             let _wait = threads::waiting_on("hear a pin drop");
+///             clock.advance(Duration::from_secs(5));
+///             let late = &reports.recv()?[0];
+///             assert_eq!((late.name.as_str(), late.spawned_at.line()), ("deaf", line));
+///             assert_eq!(late.overdue, Duration::from_secs(5));
+///             assert_eq!(late.waiting.unwrap().on, "hear a pin drop");
+///             let text = "task \"deaf\" still runs 5.0 s after its group was cancelled";
+///             Ok(assert!(late.to_string().starts_with(text)))
+///         })?;
+///         Ok(())
+///     })
+///     .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Straggler {
@@ -47,9 +79,6 @@ impl fmt::Display for Straggler {
 }
 
 type Report = Arc<dyn Fn(&[Straggler]) + Send + Sync>;
-
-/// The least time between two reports.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What to do about stragglers.
 #[derive(Clone)]
@@ -147,11 +176,7 @@ impl Watch {
         while !wait_for(patience) {
             let overdue = clock.now().duration_since(start);
             self.report(&queue.threads(), overdue);
-            // Past the present: a clock that leaps, or a patience of zero, is no reason for a
-            // burst of reports.
-            while patience <= overdue {
-                patience = patience.saturating_mul(2).max(SHORTEST);
-            }
+            patience = more_patience(patience, overdue);
         }
     }
 

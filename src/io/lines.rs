@@ -69,12 +69,44 @@ impl<R: Read> Lines<R> {
     }
 
     /// What was read and is not handed out yet: the beginning of the next line, maybe further ones.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Write, pipe};
+    /// use cleanbreak::{CancelToken, io::{Interruptible, Lines, cancellation}};
+    ///
+    /// let token = CancelToken::new();
+    /// let (reader, mut writer) = pipe().unwrap();
+    /// let mut lines = Lines::new(Interruptible::new(reader, &token));
+    /// writer.write_all(b"whole\npart").unwrap();
+    /// assert_eq!(lines.next().unwrap().unwrap(), "whole");
+    /// token.cancel();
+    /// assert!(cancellation(&lines.next().unwrap().unwrap_err()).is_some());
+    /// assert_eq!(lines.rest(), b"part");
+    /// assert!(lines.next().is_none());
+    /// ```
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
     /// The reader, and what was read from it and not handed out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use cleanbreak::io::Lines;
+    ///
+    /// let mut lines = Lines::new(&b"a head\n\na body"[..]);
+    /// assert_eq!(lines.next().unwrap().unwrap(), "a head");
+    /// assert_eq!(lines.next().unwrap().unwrap(), "");
+    /// let (reader, read_ahead) = lines.into_parts(); // the body is not in lines
+    /// let mut body = String::new();
+    /// read_ahead.chain(reader).read_to_string(&mut body).unwrap();
+    /// assert_eq!(body, "a body");
+    /// ```
     #[must_use]
     pub fn into_parts(mut self) -> (R, Vec<u8>) {
         self.forget_handed_out();
@@ -212,6 +244,20 @@ pub fn stdin_lines(token: &CancelToken) -> StdinLines {
 }
 
 /// The lines of standard input; see [`stdin_lines`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, io::{cancellation, stdin_lines}};
+///
+/// let token = CancelToken::new();
+/// let mut lines = stdin_lines(&token);
+/// token.cancel_with("closing time");
+/// let told = lines.next().unwrap().unwrap_err(); // whether there is input or not
+/// assert_eq!(cancellation(&told).unwrap().to_string(), "cancelled: closing time");
+/// assert!(lines.rest().is_empty()); // no line was begun
+/// assert!(lines.next().is_none());
+/// ```
 #[derive(Debug)]
 pub struct StdinLines {
     lines: Lines<Stdin>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::job::{Run, Worker};
 use super::queue::{Growth, Outcome, Queue};
 use super::report::{Report, Shutdown, Watch};
+use crate::backoff::{SHORTEST_PATIENCE, more_patience};
 use crate::cancel::CancelToken;
 use crate::clock::{Instant, wait_until};
 use crate::contain::drop_contained;
@@ -14,9 +15,6 @@ use crate::group::Roster;
 use crate::observe::{Ended, PoolFacts};
 use crate::sync::{Arc, Mutex};
 use crate::threads::{Spec, Task as Named, ThreadError, current_record};
-
-/// The least time between two reports.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 pub(super) struct Shared<E> {
     pub(super) name: Arc<str>,
@@ -207,16 +205,12 @@ impl<E: Send + 'static> Shared<E> {
             let (before, now) = (ended, clock.now());
             ended = self.queue.ended();
             if ended > before {
-                (start, patience) = (now, self.watch.after.max(SHORTEST));
+                (start, patience) = (now, self.watch.after.max(SHORTEST_PATIENCE));
                 continue;
             }
             let overdue = now.duration_since(start);
             self.watch.report(self.queue.running(), &self.name, overdue);
-            // Past the present: a clock that leaps, or a patience of zero, is no reason for a
-            // burst of reports.
-            while patience <= overdue {
-                patience = patience.saturating_mul(2).max(SHORTEST);
-            }
+            patience = more_patience(patience, overdue);
         }
         clock.now().duration_since(start)
     }

@@ -63,6 +63,33 @@ pub(crate) struct Record {
 }
 
 /// A thread of the library that is alive, as [`live()`] found it.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use cleanbreak::{CancelToken, scope, threads};
+///
+/// let (waits, ready) = mpsc::channel();
+/// let (lock, locked) = mpsc::channel::<()>(); // stands for a lock
+/// let spawn_line = line!() + 2;
+/// scope(&CancelToken::new(), |group| {
+///     group.spawn_named("ledger", move |_| {
+///         let _wait = threads::waiting_on("get the ledger's lock");
+///         waits.send(())?;
+///         Ok(drop(locked.recv()))
+///     })?;
+///     ready.recv()?;
+///     let all = threads::live();
+///     let ledger = all.iter().find(|thread| thread.name == "ledger").unwrap();
+///     assert_eq!(ledger.spawned_at.line(), spawn_line);
+///     let wait = ledger.waiting.unwrap();
+///     assert_eq!((wait.on, wait.at.line()), ("get the ledger's lock", spawn_line + 1));
+///     assert!(ledger.to_string().contains("s to get the ledger's lock at "));
+///     Ok(drop(lock))
+/// })
+/// .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ThreadInfo {
@@ -82,6 +109,27 @@ pub struct ThreadInfo {
 }
 
 /// What a thread waits on.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, scope, threads};
+///
+/// scope(&CancelToken::new(), |group| {
+///     group.spawn_named("disk", |_| {
+///         let own = || threads::live().into_iter().find(|thread| thread.name == "disk").unwrap();
+///         assert!(own().waiting.is_none()); // it runs
+///         let line = line!() + 1;
+///         let _wait = threads::waiting_on("see the disk answer");
+///         let wait = own().waiting.unwrap();
+///         assert_eq!((wait.on, wait.at.line()), ("see the disk answer", line));
+///         assert!(wait.to_string().contains("s to see the disk answer at "));
+///         Ok(())
+///     })?;
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct WaitInfo {
@@ -185,12 +233,12 @@ impl Record {
         self.wait.get().map(WaitInfo::from)
     }
 
-    /// The kernel's number of the thread, if that is known.
     /// Its stack as text, if something above the threads provides that.
     pub(crate) fn stack(&self) -> Option<String> {
         stack_of(self.tid())
     }
 
+    /// The kernel's number of the thread, if that is known.
     pub(crate) fn tid(&self) -> Option<u32> {
         let tid = self.tid.load(Ordering::Relaxed);
         (tid != 0).then_some(tid)
@@ -332,8 +380,8 @@ pub(crate) fn await_retired(within: Option<&Origin>, patience: Duration) -> Vec<
 ///
 /// # Performance
 ///
-/// A look at the clock and a few stores that nobody contends for: 10 ns with the feature `diagnose` on Linux, where the clock
-/// is the kernel's coarse one; some 40 ns elsewhere.
+/// A look at the clock and a few stores that nobody contends for: 10 ns with the feature `diagnose`
+/// on Linux, where the clock is the kernel's coarse one; some 40 ns elsewhere.
 ///
 /// # Examples
 ///
@@ -388,6 +436,29 @@ fn on_this_thread<T>(f: impl FnOnce(&Record) -> T) -> Option<T> {
 }
 
 /// Ends what [`waiting_on`] began when it is dropped. Stays on its thread.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, scope, threads};
+///
+/// scope(&CancelToken::new(), |group| {
+///     group.spawn_named("teller", |_| {
+///         let own = || threads::live().into_iter().find(|thread| thread.name == "teller");
+///         let shown = || own().unwrap().waiting.map(|wait| wait.on);
+///         let client = threads::waiting_on("serve a client");
+///         let ledger = threads::waiting_on("get the ledger's lock");
+///         assert_eq!(shown(), Some("get the ledger's lock"));
+///         drop(ledger);
+///         assert_eq!(shown(), Some("serve a client")); // the outer wait again
+///         drop(client);
+///         assert_eq!(shown(), None);
+///         Ok(())
+///     })?;
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[must_use = "the wait is shown for as long as the guard lives"]
 #[derive(Debug)]
 pub struct WaitGuard {

@@ -103,6 +103,23 @@ impl Handle {
 }
 
 /// The operating system would not start a thread.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+/// use std::io::ErrorKind;
+/// use cleanbreak::group::SpawnError;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let refused = scope(&CancelToken::new(), |group| {
+///     Ok(group.spawn_named("no\0name", |_| Ok(())).map(drop)) // no system takes a NUL
+/// });
+/// let SpawnError::Thread(error) = refused.unwrap().unwrap_err() else { unreachable!() };
+/// assert_eq!(error.thread_name(), "no\0name");
+/// assert_eq!(error.io_error().kind(), ErrorKind::InvalidInput);
+/// assert!(error.source().unwrap().is::<std::io::Error>()); // what the system said comes second
+/// ```
 #[derive(Debug)]
 pub struct ThreadError {
     name: Arc<str>,
