@@ -186,7 +186,7 @@ pub(crate) fn read_made_up_files(bytes: &[u8]) {
         let _age = age(stat.start);
     }
     if let Some(Place::Blocked { sp, pc, .. }) = Place::parse(&line) {
-        let last = |at| line.split_ascii_whitespace().nth_back(at);
+        let last = |at| line.trim_end().split_ascii_whitespace().nth_back(at);
         let is = |word: &str, number| u64::from_str_radix(&word[2..], 16) == Ok(number);
         assert!(last(0).is_some_and(|word| is(word, pc)));
         assert!(last(1).is_some_and(|word| is(word, sp)));
