@@ -30,7 +30,8 @@ pub(crate) fn write_made_up_dump(bytes: &[u8]) {
     let raw = gunzip(&dump.to_pprof());
     let mut expected: Said = dump.threads.iter().map(said).collect();
     let mut found = Profile::read(&raw).said();
-    (expected.sort(), found.sort());
+    expected.sort();
+    found.sort();
     assert_eq!(found, expected);
 }
 
@@ -223,9 +224,11 @@ fn packed(mut from: &[u8]) -> Vec<u64> {
 struct Profile {
     /// Their functions, by number.
     locations: HashMap<u64, Vec<String>>,
-    /// Locations, count and labels.
-    samples: Vec<(Vec<u64>, u64, Vec<(String, String)>)>,
+    samples: Vec<Sample>,
 }
+
+/// Locations, count and labels.
+type Sample = (Vec<u64>, u64, Vec<(String, String)>);
 
 impl Profile {
     fn read(raw: &[u8]) -> Self {

@@ -40,7 +40,7 @@ fn tally(entries: &[Entry]) -> Tally {
 }
 
 /// The last so many calls.
-fn keep_last(entries: &mut Vec<Entry>, most: u64) {
+fn keep_last(entries: &mut [Entry], most: u64) {
     let mut left = most;
     for (_, counts) in entries.iter_mut().rev() {
         // Of many in one, all are good.
