@@ -173,12 +173,12 @@ send_error! {
 /// token.cancel_with("closing time");
 /// let error = tx.send_or_cancel("hello", &token).unwrap_err(); // although there is room
 /// assert_eq!(error.cancelled().unwrap().to_string(), "cancelled: closing time");
-/// assert!(!error.is_closed() && rx.is_empty());
+/// assert!(error.is_cancelled() && !error.is_closed() && rx.is_empty());
 /// let hello = error.into_inner();
 ///
 /// rx.close();
 /// let error = tx.send_or_cancel(hello, &CancelToken::new()).unwrap_err();
-/// assert!(error.is_closed() && error.cancelled().is_none());
+/// assert!(error.is_closed() && !error.is_cancelled() && error.cancelled().is_none());
 /// assert_eq!(error.into_inner(), "hello");
 /// ```
 #[derive(Clone)]
@@ -204,13 +204,13 @@ pub enum SendCancelError<T> {
 /// token.cancel_with("closing time");
 /// let error = rx.recv_or_cancel(&token).unwrap_err();
 /// assert_eq!(error.cancelled().unwrap().to_string(), "cancelled: closing time");
-/// assert!(!error.is_closed());
+/// assert!(error.is_cancelled() && !error.is_closed());
 ///
 /// let token = CancelToken::new();
 /// assert_eq!(rx.recv_or_cancel(&token).unwrap(), "hello"); // still there
 /// tx.close();
 /// let error = rx.recv_or_cancel(&token).unwrap_err();
-/// assert!(error.is_closed() && error.cancelled().is_none());
+/// assert!(error.is_closed() && !error.is_cancelled() && error.cancelled().is_none());
 /// ```
 #[derive(Clone, Debug)]
 pub enum RecvCancelError {
@@ -236,6 +236,12 @@ impl<T> SendCancelError<T> {
             Self::Cancelled(_, cancelled) => Some(cancelled),
             Self::Closed(_) => None,
         }
+    }
+
+    /// Whether the token was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(..))
     }
 
     /// Whether the channel is closed.
@@ -283,6 +289,12 @@ impl RecvCancelError {
             Self::Cancelled(cancelled) => Some(cancelled),
             Self::Closed => None,
         }
+    }
+
+    /// Whether the token was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(_))
     }
 
     /// Whether the channel is closed and drained.

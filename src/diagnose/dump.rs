@@ -11,6 +11,42 @@ use super::{json, pprof, stacks, text};
 use crate::sync::Arc;
 
 /// All threads of the process at (nearly) one moment. See the [module](super).
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::ThreadDump;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// scope(&CancelToken::new(), |group| {
+///     for _ in 0..2 { group.spawn_named("reader", |token| Ok(token.wait()))?; }
+///     # let list = || ThreadDump::builder().stacks(false).capture();
+///     # let blocked = |t: &&cleanbreak::diagnose::DumpedThread| {
+///     #     let waits = t.library.as_ref().is_some_and(|info| info.waiting.is_some());
+///     #     t.name == "reader" && waits && t.system_call.is_some()
+///     # };
+///     # while list().threads().iter().filter(blocked).count() != 2 { std::thread::yield_now() }
+///     let dump = ThreadDump::capture();
+///     let readers = dump.threads().iter().filter(|thread| thread.name == "reader");
+///     assert_eq!(readers.count(), 2);
+///     assert!(dump.problems().is_empty());
+///     assert!(dump.current().unwrap().stack.is_complete());
+///
+///     // The same stack, so one group; the others are this thread and who else there is.
+///     let groups = dump.groups();
+///     let readers = groups.iter().find(|group| group.threads[0].name == "reader").unwrap();
+///     assert_eq!(readers.threads.len(), 2);
+///     assert!(dump.grouped().to_string().contains("\n2 threads [sleeping in futex]:\n"));
+///
+///     // For programs:
+///     assert!(dump.to_json().starts_with("{\"pid\":"));
+///     assert_eq!(dump.to_pprof()[..2], [0x1f, 0x8b]); // gzipped
+///     group.token().cancel();
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct ThreadDump {
     pub(super) threads: Vec<DumpedThread>,
@@ -122,6 +158,17 @@ impl fmt::Display for ThreadDump {
 }
 
 /// A dump as text, by group. See [`ThreadDump::grouped`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::diagnose::ThreadDump;
+///
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// let text = dump.grouped().to_string();
+/// let total = format!("thread profile: total {}\n", dump.threads().len());
+/// assert!(text.contains(&total));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Grouped<'a>(&'a ThreadDump);
 
@@ -132,6 +179,19 @@ impl fmt::Display for Grouped<'_> {
 }
 
 /// Threads that do the same. Never empty.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::diagnose::ThreadDump;
+///
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// let groups = dump.groups();
+/// assert!(groups.iter().all(|group| !group.threads.is_empty()));
+/// assert!(groups.iter().map(|group| group.threads.len()).is_sorted_by(|a, b| a >= b));
+/// let in_groups: usize = groups.iter().map(|group| group.threads.len()).sum();
+/// assert_eq!(in_groups, dump.threads().len()); // each thread is in one
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ThreadGroup<'a> {
@@ -159,6 +219,29 @@ impl Key {
 }
 
 /// What to dump. See [`ThreadDump::builder`].
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::{StackProblem, ThreadDump};
+///
+/// fn deep(calls: u32, take: &dyn Fn() -> ThreadDump) -> ThreadDump {
+///     let dump = if calls > 0 { deep(calls - 1, take) } else { take() };
+///     std::hint::black_box(dump)
+/// }
+/// let dump = ThreadDump::builder().stacks(false).capture(); // a list, for little
+/// let here = dump.current().unwrap();
+/// assert_eq!(here.stack.problem(), Some(StackProblem::NotAsked));
+///
+/// // This thread alone, ten frames of it, and no second look at one that runs:
+/// let tid = here.tid.unwrap();
+/// let only = ThreadDump::builder().only([tid]).max_frames(10).attempts(1);
+/// let dump = deep(50, &|| only.capture());
+/// let [here] = dump.threads() else { panic!("{dump}") };
+/// let (left_out, after) = here.stack.omitted().unwrap();
+/// assert!(left_out > 40 && after >= 5); // five from each end; inlined ones are not counted
+/// ```
 #[derive(Clone, Debug)]
 pub struct DumpBuilder {
     pub(super) stacks: bool,

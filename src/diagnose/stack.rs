@@ -5,6 +5,23 @@ use std::fmt;
 use crate::sync::Arc;
 
 /// The calls that a thread is in, innermost first.
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::{StackProblem, ThreadDump};
+///
+/// let dump = ThreadDump::capture();
+/// let stack = &dump.current().unwrap().stack;
+/// assert!(stack.is_complete() && stack.problem().is_none() && stack.omitted().is_none());
+/// assert!(stack.frames().len() > 2); // innermost first: ends in `main`, and what called that
+///
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// let stack = &dump.current().unwrap().stack;
+/// assert!(!stack.is_complete() && stack.frames().is_empty());
+/// assert_eq!(stack.problem(), Some(StackProblem::NotAsked));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Stack {
     pub(super) frames: Vec<Frame>,
@@ -96,6 +113,29 @@ pub(super) enum Line<'a> {
 }
 
 /// One function of a stack.
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::{Frame, ThreadDump};
+///
+/// #[inline(never)]
+/// fn take_stock() -> ThreadDump {
+///     std::hint::black_box(ThreadDump::capture())
+/// }
+/// let dump = take_stock();
+/// let frames = dump.current().unwrap().stack.frames();
+/// let is_ours = |frame: &&Frame| frame.function().is_some_and(|it| it.ends_with("take_stock"));
+/// let frame = frames.iter().find(is_ours).unwrap();
+/// assert!(frame.symbol().unwrap().contains("take_stock")); // as the linker has it
+/// assert_eq!(frame.to_string(), frame.function().unwrap());
+/// assert!(!frame.is_inlined());
+/// assert!(frame.module().is_some() && frame.address() >= frame.offset());
+/// // With debug information also the place; without it none of the three.
+/// assert_eq!(frame.file().is_some(), frame.line().is_some());
+/// assert!(frame.column().is_none() || frame.line().is_some());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub(super) address: u64,
@@ -178,6 +218,24 @@ impl fmt::Display for Frame {
 }
 
 /// Why a thread has no stack in a dump, or an incomplete one.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::diagnose::{StackProblem, ThreadDump};
+///
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// for thread in dump.threads() {
+///     match thread.stack.problem() {
+///         Some(StackProblem::NotAsked) => {}
+///         Some(StackProblem::Unsupported | StackProblem::Unlisted) => {} // system, or about to begin
+///         Some(StackProblem::Running | StackProblem::KeptRunning | StackProblem::Denied) => {}
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// let words = StackProblem::NotAsked.to_string();
+/// assert_eq!(words, "stacks were not asked for");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StackProblem {

@@ -60,7 +60,7 @@ impl<E, B> Group<'_, '_, E, B> {
 
     /// Ends the whole group with a value: the labelled break that crosses threads. The siblings
     /// are cancelled, and [`scope_flow`](super::GroupBuilder::scope_flow) returns
-    /// `ControlFlow::Break(value)` when they have been joined. `true` for the first.
+    /// `ControlFlow::Break(value)` when they have been joined.
     ///
     /// The caller goes on: return from the task after it.
     ///
@@ -260,9 +260,9 @@ where
 #[allow(unsafe_code)]
 fn forget_scope<'scope>(run: Arc<dyn Run + 'scope>) -> super::erase::ErasedRun {
     // SAFETY: the job goes into the queue of the group that `'scope` belongs to, or is dropped by
-    // the spawn that made it. `GroupBuilder::run` neither returns nor unwinds before that queue
-    // has seen the end of every job that it took in (its invariant 1), and nobody can borrow the
-    // group for `'scope` afterwards to put in another.
+    // the spawn that made it. `GroupBuilder::scope_flow` neither returns nor unwinds before that
+    // queue has seen the end of every job that it took in (its invariant 1), and nobody can borrow
+    // the group for `'scope` afterwards to put in another.
     unsafe { erase(run) }
 }
 
@@ -285,12 +285,12 @@ impl<E, B> fmt::Debug for Group<'_, '_, E, B> {
 ///
 /// let result = scope(&CancelToken::new(), |group| {
 ///     let error = group.spawn_named("no\0name", |_| Ok(())).unwrap_err();
-///     assert!(matches!(error, SpawnError::Thread(_)));
+///     assert!(matches!(error, SpawnError::Thread(_)) && !error.is_cancelled());
 ///     assert_eq!(error.to_string(), "could not start thread \"no\0name\"");
 ///
 ///     group.token().cancel_with("closing time");
 ///     let error = group.spawn(|_| Ok(())).unwrap_err();
-///     assert!(matches!(error, SpawnError::Cancelled(_)));
+///     assert!(error.is_cancelled());
 ///     assert_eq!(error.to_string(), "the group takes no more tasks: cancelled: closing time");
 ///     Ok(())
 /// });
@@ -303,6 +303,14 @@ pub enum SpawnError {
     Cancelled(Cancelled),
     /// No thread could be created.
     Thread(ThreadError),
+}
+
+impl SpawnError {
+    /// Whether the group had been cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(_))
+    }
 }
 
 impl fmt::Display for SpawnError {
@@ -371,6 +379,7 @@ pub struct TrySpawnError<F> {
 /// # Examples
 ///
 /// ```
+/// use std::error::Error;
 /// use cleanbreak::group::TrySpawnErrorKind;
 /// use cleanbreak::{CancelToken, scope};
 ///
@@ -383,6 +392,7 @@ pub struct TrySpawnError<F> {
 ///         _ => "added in a later version",
 ///     };
 ///     assert_eq!(shed, "no\0name");
+///     assert!(refused.source().unwrap().is::<std::io::Error>()); // what the system said
 ///     Ok(())
 /// });
 /// assert!(result.is_ok());

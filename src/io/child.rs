@@ -26,8 +26,8 @@ const WAIT: &str = "see a child process end";
 /// # Errors
 ///
 /// [`Cancelled`](crate::Cancelled), as an [`io::Error`], when `token` is or gets cancelled; see
-/// [`cancellation`](super::cancellation). What the operating system says, for example when somebody else in the process
-/// has waited for the child.
+/// [`cancellation`](super::cancellation). What the operating system says, for example when somebody
+/// else in the process has waited for the child.
 ///
 /// # Performance
 ///

@@ -41,6 +41,7 @@ static READ_AHEAD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// assert_eq!(lines.next().unwrap().unwrap(), "last");
 /// assert!(lines.next().is_none());
 /// ```
+#[must_use = "iterators read nothing until they are used"]
 pub struct Lines<R> {
     reader: R,
     buffer: Vec<u8>,
@@ -212,9 +213,10 @@ impl<R: Read + fmt::Debug> fmt::Debug for Lines<R> {
 /// Terminal, pipe, file, socket or `/dev/null`; if it is closed it is at its end, as for std. It is
 /// left in the mode that it is in: other processes, such as the shell, share it.
 ///
-/// What this has read ahead when it is dropped is there for the next call, but neither `std::io::stdin()`
-/// nor a child process sees it, and bytes in std's own buffer are not seen here. Use one of them, and
-/// one thread at a time: two that read at once each get lines that the other does not.
+/// What this has read ahead when it is dropped is there for the next call, but neither
+/// `std::io::stdin()` nor a child process sees it, and bytes in std's own buffer are not seen here.
+/// Use one of them, and one thread at a time: two that read at once each get lines that the other
+/// does not.
 ///
 /// See [`Lines`] for what a line is, and how it fails.
 ///
@@ -259,6 +261,7 @@ pub fn stdin_lines(token: &CancelToken) -> StdinLines {
 /// assert!(lines.next().is_none());
 /// ```
 #[derive(Debug)]
+#[must_use = "iterators read nothing until they are used"]
 pub struct StdinLines {
     lines: Lines<Stdin>,
 }

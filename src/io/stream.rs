@@ -206,11 +206,13 @@ impl<S: AsFd> Interruptible<S> {
     }
 
     /// What is bound.
+    #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
     /// The token.
+    #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.token
     }
@@ -233,6 +235,7 @@ impl<S: AsFd> Interruptible<S> {
     /// let plain: UnixStream = server.into_inner();
     /// assert_eq!(std::io::read_to_string(plain).unwrap(), "a body");
     /// ```
+    #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
     }

@@ -50,6 +50,7 @@ use crate::threads::{self, ThreadError};
 /// let report = pool.shutdown(Shutdown::Drain);
 /// assert_eq!((report.submitted(), report.completed), (100, 100));
 /// ```
+#[must_use = "a pool that is dropped stops, and hands nothing back"]
 pub struct Pool<E = anyhow::Error>
 where
     E: Send + 'static,
@@ -85,6 +86,20 @@ impl<E: Send + 'static> Pool<E> {
 
     /// The pool's token, a child of the one it was built with. Each task's token is a child of it.
     /// Cancelling it ends what waits, tells what runs, and refuses what comes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let service = CancelToken::new();
+    /// let pool = Pool::builder().workers(0).build(&service).unwrap();
+    /// let waits = pool.submit(|_| Ok(())).unwrap();
+    /// pool.token().cancel_with("out of memory");
+    /// assert!(waits.join().unwrap_err().is_cancelled()); // at once, and unrun
+    /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_cancelled());
+    /// assert!(!service.is_cancelled()); // it is a child
+    /// ```
     #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.shared.token
@@ -98,6 +113,16 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// How many tasks wait for a worker.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let pool = Pool::builder().workers(0).build(&CancelToken::new()).unwrap();
+    /// let jobs = [1, 2].map(|n| pool.submit(move |_| Ok(n)).unwrap());
+    /// assert_eq!(pool.queued(), 2);
+    /// ```
     #[must_use]
     pub fn queued(&self) -> usize {
         self.shared.queue.sizes().1
@@ -114,6 +139,25 @@ impl<E: Send + 'static> Pool<E> {
     ///
     /// [`SubmitError`] gives the task back: the pool has been shut down or cancelled, maybe while
     /// this waited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool, Shutdown};
+    ///
+    /// let pool = Pool::builder().workers(1).queue(1).build(&CancelToken::new()).unwrap();
+    /// let (tell, told) = crossbeam_channel::unbounded();
+    /// for n in 0..100 {
+    ///     let tell = tell.clone();
+    ///     pool.submit(move |_| Ok(tell.send(n)?)).unwrap(); // waits for a place
+    /// }
+    /// pool.shutdown(Shutdown::Drain);
+    /// assert!(told.try_iter().eq(0..100)); // one worker: in their order
+    ///
+    /// let refused = pool.submit(|_| Ok(7)).unwrap_err();
+    /// assert!(refused.is_closed());
+    /// assert_eq!(refused.into_inner()(&CancelToken::new()).unwrap(), 7); // it comes back
+    /// ```
     #[track_caller]
     pub fn submit<R: Send + 'static, F>(&self, task: F) -> Result<Job<R, E>, SubmitError<F>>
     where
@@ -158,6 +202,22 @@ impl<E: Send + 'static> Pool<E> {
     /// # Errors
     ///
     /// Those of `submit`, and if the time is up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Pool};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let pool = Pool::builder().workers(0).queue(1).build(&token).unwrap();
+    /// let by = clock.deadline_after(Duration::from_secs(1)).unwrap();
+    /// let job = pool.submit_deadline(by, |_| Ok(1)).unwrap(); // there was a place
+    /// clock.advance(Duration::from_secs(1));
+    /// let late = pool.submit_deadline(by, |_| Ok(2)).unwrap_err();
+    /// assert!(late.is_timeout());
+    /// ```
     #[track_caller]
     pub fn submit_deadline<R: Send + 'static, F>(
         &self,
@@ -218,6 +278,19 @@ impl<E: Send + 'static> Pool<E> {
     /// # Errors
     ///
     /// Those of `execute`, and if the queue is full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let token = CancelToken::new();
+    /// let pool = Pool::builder().workers(0).queue(1).build(&token).unwrap();
+    /// pool.try_execute(|_| Ok(())).unwrap();
+    /// let refused = pool.try_execute(|_| Ok(())).unwrap_err(); // not an error to ignore
+    /// assert!(refused.is_full());
+    /// refused.into_inner()(&token).unwrap(); // here, instead
+    /// ```
     #[track_caller]
     pub fn try_execute<F>(&self, task: F) -> Result<(), SubmitError<F>>
     where
@@ -257,6 +330,20 @@ impl<E: Send + 'static> Pool<E> {
     ///
     /// If the pool has been shut down; or a thread cannot be started, in which case those that were
     /// stay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool, Shutdown};
+    ///
+    /// let pool = Pool::builder().workers(0).build(&CancelToken::new()).unwrap();
+    /// let job = pool.submit(|_| Ok(7)).unwrap();
+    /// assert_eq!((pool.workers(), pool.queued()), (0, 1)); // a pause
+    /// pool.resize(2).unwrap();
+    /// assert_eq!((job.join().unwrap(), pool.workers()), (7, 2));
+    /// pool.shutdown(Shutdown::Drain);
+    /// assert!(pool.resize(1).is_err());
+    /// ```
     pub fn resize(&self, workers: usize) -> Result<(), ThreadError> {
         self.shared.resize(workers)
     }
@@ -319,6 +406,27 @@ impl<E: Send + 'static> fmt::Debug for Pool<E> {
 }
 
 /// A task that is about to be submitted, with settings of its own; from [`Pool::task`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, Pool, Shutdown};
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let pool = Pool::builder().name("images").workers(0).queue(3).build(&token).unwrap();
+/// let job = pool.task().name("scale").submit(|_| Ok("small")).unwrap();
+/// pool.task().name("crop").submit_deadline(clock.now(), |_| Ok(())).unwrap();
+/// pool.task().timeout(Duration::from_secs(1)).execute(|_| Ok(())).unwrap();
+/// assert!(pool.task().try_submit(|_| Ok(())).unwrap_err().is_full());
+/// assert!(pool.task().try_execute(|_| Ok(())).unwrap_err().is_full());
+///
+/// let report = pool.shutdown(Shutdown::Abandon);
+/// let names: Vec<_> = report.backlog.iter().map(|task| task.name()).collect();
+/// assert_eq!(names, ["scale", "crop", "images"]); // without a name it has its pool's
+/// assert!(job.join().unwrap_err().is_abandoned());
+/// ```
 #[must_use = "nothing is submitted yet"]
 #[derive(Debug)]
 pub struct Submission<'pool, E: Send + 'static = anyhow::Error> {
@@ -347,6 +455,20 @@ impl<E: Send + 'static> Submission<'_, E> {
     ///
     /// A lone timer starts and joins a thread;
     /// [`Clock::keep_timer`](crate::Clock::keep_timer) avoids that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelKind, CancelToken, Clock, Pool};
+    ///
+    /// let clock = Clock::manual();
+    /// let pool = Pool::builder().workers(1).build(&CancelToken::with_clock(&clock)).unwrap();
+    /// let job = pool.task().timeout(Duration::from_secs(3)).submit(|token| Ok(token.remaining()));
+    /// assert_eq!(job.unwrap().join().unwrap(), Some(Duration::from_secs(3)));
+    /// let never = pool.task().timeout(Duration::ZERO).submit(|_| Ok(()));
+    /// assert!(never.unwrap().join().unwrap_err().is_cancelled());
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

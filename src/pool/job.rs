@@ -445,6 +445,21 @@ impl<R: 'static, E: 'static> Job<R, E> {
     /// # Errors
     ///
     /// Those of [`join_timeout`](Self::join_timeout).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Pool};
+    ///
+    /// let clock = Clock::manual();
+    /// let pool = Pool::builder().workers(0).build(&CancelToken::with_clock(&clock)).unwrap();
+    /// let job = pool.submit(|_| Ok(7)).unwrap();
+    /// let job = job.join_deadline(clock.now()).unwrap_err(); // not yet: the handle comes back
+    /// pool.resize(1).unwrap();
+    /// let by = clock.deadline_after(Duration::from_secs(1)).unwrap();
+    /// assert_eq!(job.join_deadline(by).unwrap().unwrap(), 7);
+    /// ```
     #[track_caller]
     pub fn join_deadline(self, deadline: Instant) -> Result<Result<R, JobError<E>>, Self> {
         self.join_until(Some(deadline))
@@ -487,6 +502,31 @@ impl<R, E> fmt::Debug for Job<R, E> {
 }
 
 /// Why a task of a pool has no result.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Pool, Shutdown};
+/// use cleanbreak::pool::JobError;
+///
+/// let pool = Pool::builder().workers(0).errors::<&str>().build(&CancelToken::new()).unwrap();
+/// let failed = pool.submit(|_| Err::<(), _>("no such file")).unwrap();
+/// let panicked = pool.submit(|_| -> Result<(), &str> { panic!("a bug") }).unwrap();
+/// let cancelled = pool.submit(|_| Ok(())).unwrap();
+/// cancelled.cancel();
+/// pool.resize(1).unwrap();
+/// assert_eq!(failed.join().unwrap_err().into_failure(), Some("no such file"));
+/// let error = panicked.join().unwrap_err();
+/// assert!(error.is_panic());
+/// let JobError::Panicked(payload) = error else { panic!("{error}") };
+/// assert_eq!(payload.message(), Some("a bug"));
+/// assert!(cancelled.join().unwrap_err().is_cancelled());
+///
+/// let pool = Pool::builder().workers(0).build(&CancelToken::new()).unwrap();
+/// let left = pool.submit(|_| Ok(())).unwrap();
+/// pool.shutdown(Shutdown::Abandon);
+/// assert!(left.join().unwrap_err().is_abandoned());
+/// ```
 #[non_exhaustive]
 pub enum JobError<E> {
     /// It returned this error.

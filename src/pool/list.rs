@@ -25,6 +25,23 @@ pub(super) fn enlist<E: Send + 'static>(shared: &Arc<Shared<E>>) -> Entry {
 }
 
 /// A pool that is alive, as [`live()`] found it. The numbers are of one moment.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Pool, pool};
+///
+/// let mails = Pool::builder().name("mails").workers(1).queue(8).errors::<&str>();
+/// let mails = mails.build(&CancelToken::new()).unwrap();
+/// mails.submit(|_| Err::<(), _>("bounced")).unwrap().join().unwrap_err();
+/// mails.submit(|_| Ok(())).unwrap().join().unwrap();
+/// # while pool::live().iter().any(|found| found.name == "mails" && found.running > 0) {
+/// #     std::thread::yield_now();
+/// # }
+/// let found = pool::live().into_iter().find(|found| found.name == "mails").unwrap();
+/// assert_eq!((found.completed, found.failed, found.panicked), (1, 1, 0));
+/// assert!(found.to_string().ends_with("open, 0 of 1 workers busy, 0 of 8 queued"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolInfo {

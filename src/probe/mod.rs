@@ -178,6 +178,7 @@ struct Open {
 /// assert!(text.contains(r#"cleanbreak_loop_exits_total{loop="import",reason="imported"} 1"#));
 /// # }
 /// ```
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct ProbeBuilder {
     name: Arc<str>,

@@ -98,6 +98,17 @@ impl Bulkhead {
     }
 
     /// What it is called in metrics; without a name it is in none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Bulkhead;
+    ///
+    /// let disk = Bulkhead::new(1);
+    /// let backup = disk.clone().named("backup"); // the same permits, under a name of their own
+    /// let permit = backup.try_acquire().unwrap();
+    /// assert!(disk.try_acquire().unwrap_err().is_full());
+    /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.facts = BulkheadFacts::new(Some(&name.into()));
@@ -144,6 +155,21 @@ impl Bulkhead {
     /// # Errors
     ///
     /// Those of [`acquire_timeout`](Self::acquire_timeout).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Bulkhead, CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let bulkhead = Bulkhead::new(1);
+    /// let by = clock.deadline_after(Duration::from_secs(1)).unwrap();
+    /// let permit = bulkhead.acquire_deadline(&token, by).unwrap();
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(bulkhead.acquire_deadline(&token, by).unwrap_err().is_timeout());
+    /// ```
     #[track_caller]
     pub fn acquire_deadline(
         &self,
@@ -206,6 +232,23 @@ impl Bulkhead {
     /// # Panics
     ///
     /// If there are more than 2³⁰ − 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Bulkhead;
+    ///
+    /// let bulkhead = Bulkhead::new(1);
+    /// let one = bulkhead.try_acquire().unwrap();
+    /// bulkhead.resize(2);
+    /// let two = bulkhead.try_acquire().unwrap();
+    /// bulkhead.resize(1); // takes nothing away
+    /// assert_eq!((bulkhead.capacity(), bulkhead.in_use()), (1, 2));
+    /// drop(one); // is not given out again
+    /// assert!(bulkhead.try_acquire().is_err());
+    /// drop(two);
+    /// assert!(bulkhead.try_acquire().is_ok());
+    /// ```
     pub fn resize(&self, permits: usize) {
         assert!(permits <= MOST, "a bulkhead has 2^30 - 1 permits at most");
         self.permits.resize(permits);
@@ -213,6 +256,21 @@ impl Bulkhead {
 
     /// Gives no permits any more, and refuses those who wait. `true` for the first call. Permits in
     /// use stay with their owners.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Bulkhead, CancelToken};
+    ///
+    /// let bulkhead = Bulkhead::new(0);
+    /// std::thread::scope(|scope| {
+    ///     let waits = scope.spawn(|| bulkhead.acquire(&CancelToken::never()).map(drop));
+    ///     while bulkhead.waiting() == 0 { std::thread::yield_now() }
+    ///     assert!(bulkhead.close());
+    ///     assert!(waits.join().unwrap().unwrap_err().is_closed());
+    /// });
+    /// assert!(bulkhead.is_closed() && !bulkhead.close()); // closed before
+    /// ```
     pub fn close(&self) -> bool {
         self.permits.close()
     }
@@ -236,6 +294,21 @@ impl Bulkhead {
     }
 
     /// How many wait for a permit. Takes the lock of the queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Bulkhead, CancelToken};
+    ///
+    /// let bulkhead = Bulkhead::new(0);
+    /// let token = CancelToken::new();
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| bulkhead.acquire(&token).map(drop));
+    ///     while bulkhead.waiting() != 1 { std::thread::yield_now() }
+    ///     token.cancel(); // it leaves the queue
+    /// });
+    /// assert_eq!(bulkhead.waiting(), 0);
+    /// ```
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.permits.waiting()
@@ -272,6 +345,18 @@ impl fmt::Debug for Bulkhead {
 }
 
 /// The right to make one call; given back when it is dropped. From a [`Bulkhead`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::Bulkhead;
+///
+/// let bulkhead = Bulkhead::new(1);
+/// let permit = bulkhead.try_acquire().unwrap();
+/// assert!(bulkhead.try_acquire().is_err());
+/// drop(permit);
+/// assert!(bulkhead.try_acquire().is_ok());
+/// ```
 #[must_use = "the permit is given back when it is dropped"]
 pub struct BulkheadPermit<'a>(Option<Source<'a>>);
 

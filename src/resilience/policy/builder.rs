@@ -114,6 +114,21 @@ impl<E> PolicyBuilder<E> {
     /// How long the operation may take in each attempt, without the waits before it. In place of the
     /// retry's, if that has [one](RetryBuilder::attempt_timeout) too; there, it may shrink from
     /// attempt to attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Policy};
+    ///
+    /// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+    /// let token = CancelToken::with_clock(&clock);
+    /// let policy = Policy::builder().attempt_timeout(second).build().unwrap();
+    /// let late = policy.call(&token, |attempt| { clock.advance(second); attempt.check() });
+    /// assert!(late.unwrap_err().is_timeout());
+    /// let value = policy.call(&token, |_| { clock.advance(second); Ok(7) });
+    /// assert_eq!(value.unwrap(), 7); // late as it is
+    /// ```
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self
@@ -122,6 +137,23 @@ impl<E> PolicyBuilder<E> {
     /// Lets an attempt with a deadline take up to `slack` longer, so that a token with its timer can
     /// serve several calls: as [`Timeout::with_slack`](crate::Timeout::with_slack), with its
     /// conditions. Then a call that succeeds allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Policy};
+    ///
+    /// let (clock, millis) = (Clock::manual(), Duration::from_millis);
+    /// let token = CancelToken::with_clock(&clock);
+    /// let policy = Policy::<()>::builder().attempt_timeout(millis(100)).slack(millis(50));
+    /// let policy = policy.build().unwrap();
+    /// let left = || policy.call(&token, |attempt| Ok(attempt.remaining().unwrap())).unwrap();
+    /// let first = left();
+    /// assert!(millis(100) <= first && first <= millis(150));
+    /// clock.advance(millis(1));
+    /// assert_eq!(left(), first - millis(1)); // the same token again
+    /// ```
     pub fn slack(mut self, slack: Duration) -> Self {
         self.slack = Some(slack);
         self

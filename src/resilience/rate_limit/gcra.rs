@@ -37,7 +37,20 @@ use crate::clock::Instant;
 /// let quota = Quota::per_second(50).burst(5); // one each 20 ms, up to five at once
 /// assert_eq!(quota, Quota::new(50, Duration::from_secs(1)).burst(5));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, Quota, RateLimiter};
+///
+/// let clock = Clock::manual();
+/// let quota = Quota::per_minute(6);
+/// assert_eq!(quota.burst_size(), 6); // as many as in a minute, if nothing else is said
+/// let limiter = RateLimiter::with_clock(quota, &clock);
+/// limiter.try_acquire_n(6).unwrap();
+/// let refused = limiter.try_acquire().unwrap_err(); // and then one each ten seconds
+/// assert_eq!(refused.retry_after(), Some(Duration::from_secs(10)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
     limit: u32,
     /// Nanoseconds.

@@ -109,6 +109,17 @@ impl<K> KeyedRateLimiter<K> {
     }
 
     /// What this handle and its clones are called in metrics; without a name they are in none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &Clock::manual());
+    /// let logins = clients.clone().named("logins"); // the same buckets, under a name of their own
+    /// logins.try_acquire("ann").unwrap();
+    /// assert!(clients.try_acquire("ann").unwrap_err().is_limited());
+    /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.into());
@@ -116,6 +127,18 @@ impl<K> KeyedRateLimiter<K> {
     }
 
     /// A limiter on the system's clock, for up to 65,536 keys at a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{KeyedRateLimiter, Quota};
+    ///
+    /// let quota = Quota::per_minute(1);
+    /// let clients = KeyedRateLimiter::<u64>::new(quota);
+    /// assert_eq!((clients.quota(), clients.keys()), (quota, 0));
+    /// clients.try_acquire(&7).unwrap();
+    /// assert!(clients.try_acquire(&7).unwrap_err().is_limited());
+    /// ```
     #[must_use]
     pub fn new(quota: Quota) -> Self {
         Self::with_clock(quota, &Clock::system())
@@ -170,6 +193,18 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// # Errors
     ///
     /// Those of [`try_acquire`](Self::try_acquire), and [`TooLarge`](RateLimitError::TooLarge).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let uploads = KeyedRateLimiter::with_clock(Quota::per_second(10), &Clock::manual());
+    /// uploads.try_acquire_n("ann", 8).unwrap(); // 8 MB
+    /// assert!(uploads.try_acquire_n("ann", 3).unwrap_err().is_limited()); // takes nothing
+    /// assert!(uploads.try_acquire_n("ann", 11).unwrap_err().is_too_large()); // never
+    /// uploads.try_acquire_n("ann", 2).unwrap();
+    /// ```
     pub fn try_acquire_n<Q>(&self, key: &Q, cost: u32) -> Result<(), RateLimitError>
     where
         K: Borrow<Q>,
@@ -183,11 +218,33 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         taken.inspect_err(|error| error.tell(self.name.as_ref()))
     }
 
-    /// Waits until one call of `key` is let through, as [`RateLimiter::acquire`](super::RateLimiter::acquire) does.
+    /// Waits until one call of `key` is let through, as
+    /// [`RateLimiter::acquire`](super::RateLimiter::acquire) does.
     ///
     /// # Errors
     ///
     /// Those of `RateLimiter::acquire`, and [`TooManyKeys`](RateLimitError::TooManyKeys), at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+    /// let token = CancelToken::with_clock(&clock);
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// clients.acquire(&token, "ann").unwrap();
+    /// std::thread::scope(|scope| {
+    ///     let waits = scope.spawn(|| clients.acquire(&token, "ann"));
+    ///     clock.await_timers(1);
+    ///     clients.acquire(&token, "ben").unwrap(); // has nothing to wait for
+    ///     clock.advance(second);
+    ///     assert!(waits.join().unwrap().is_ok());
+    /// });
+    /// let hurried = token.child_timeout(second / 2);
+    /// assert!(clients.acquire(&hurried, "ann").unwrap_err().is_deadline()); // at once
+    /// ```
     #[track_caller]
     pub fn acquire<Q>(&self, token: &CancelToken, key: &Q) -> Result<(), RateLimitError>
     where
@@ -202,6 +259,20 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// # Errors
     ///
     /// Those of `acquire`, and [`TooLarge`](RateLimitError::TooLarge).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock).child_timeout(Duration::from_millis(100));
+    /// let uploads = KeyedRateLimiter::with_clock(Quota::per_second(10), &clock);
+    /// uploads.acquire_n(&token, "ann", 10).unwrap();
+    /// let refused = uploads.acquire_n(&token, "ann", 5).unwrap_err(); // not before the deadline
+    /// assert_eq!(refused.retry_after(), Some(Duration::from_millis(500)));
+    /// ```
     #[track_caller]
     pub fn acquire_n<Q>(
         &self,
@@ -222,6 +293,21 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// # Errors
     ///
     /// Those of `acquire`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// clients.acquire_timeout(&token, "ann", Duration::ZERO).unwrap();
+    /// let half = Duration::from_millis(500);
+    /// let refused = clients.acquire_timeout(&token, "ann", half).unwrap_err();
+    /// assert!(refused.is_deadline()); // without a wait: it would have been too long
+    /// ```
     #[track_caller]
     pub fn acquire_timeout<Q>(
         &self,
@@ -290,6 +376,20 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
 
     /// Forgets the keys that are idle, and returns how many that were. It happens by itself where
     /// it matters; this is for who wants the memory back after a rush.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clock = Clock::manual();
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// clients.try_acquire("ann").unwrap();
+    /// assert_eq!(clients.forget_idle(), 0); // her bucket is not full again yet
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!((clients.forget_idle(), clients.keys()), (1, 0));
+    /// ```
     pub fn forget_idle(&self) -> usize {
         self.inner.sweep(self.inner.clock.now())
     }
