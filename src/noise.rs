@@ -1,4 +1,5 @@
 //! Floor 0, for tests and fuzzers: arbitrary bytes as a source of decisions.
+#![allow(dead_code, reason = "with fewer features, there is less to try")]
 
 /// Bytes that are used up; zeros after that.
 pub(crate) struct Noise<'a>(pub(crate) &'a [u8]);
