@@ -72,6 +72,9 @@
 
 mod contain;
 
+#[cfg(any(test, fuzzing))]
+mod noise;
+
 mod sync;
 
 mod roll;
@@ -118,6 +121,10 @@ pub mod diagnose;
 
 #[cfg(all(feature = "debug-http", unix))]
 pub mod debug;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};

@@ -75,6 +75,8 @@ mod accept;
 mod json;
 mod json_calls;
 mod page;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 mod request;
 mod response;
 mod routes;

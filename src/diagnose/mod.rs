@@ -90,6 +90,8 @@ mod capture;
 mod dump;
 mod json;
 mod pprof;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 #[cfg(all(target_os = "linux", not(cleanbreak_portable)))]
 mod sample;
 mod signal;

@@ -208,9 +208,72 @@ impl Place {
     }
 }
 
+/// Whatever the kernel says: nothing panics.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_made_up_files(bytes: &[u8]) {
+    let line = String::from_utf8_lossy(bytes);
+    if let Some(stat) = Stat::parse(&line) {
+        assert!(line.contains(&stat.name));
+        let _age = age(stat.start);
+    }
+    if let Some(Place::Blocked { sp, pc, .. }) = Place::parse(&line) {
+        let last = |at| line.trim_end().split_ascii_whitespace().nth_back(at);
+        let is = |word: &str, number| u64::from_str_radix(&word[2..], 16) == Ok(number);
+        assert!(last(0).is_some_and(|word| is(word, pc)));
+        assert!(last(1).is_some_and(|word| is(word, sp)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(cases(1_000))]
+
+        #[test]
+        fn no_line_of_the_kernels_makes_a_panic(
+            words in prop::collection::vec(
+                prop_oneof!["[0-9]{1,22}", "-1", "0x[0-9a-f]{0,18}", "\\(", "\\)", "[RSDTZ]", ".*"], 0..30,
+            ),
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            read_made_up_files(words.join(" ").as_bytes());
+            read_made_up_files(&bytes);
+        }
+
+        #[test]
+        fn what_the_kernel_says_of_a_thread_is_read_whatever_its_name(
+            tid in any::<u32>(), name in "[^\n]{0,15}", state in "[RSDTtZXxIPW]",
+            fields in prop::collection::vec(any::<i64>(), 18), start in any::<u64>(),
+        ) {
+            let fields: String = fields.iter().map(|field| format!(" {field}")).collect();
+            let line = format!("{tid} ({name}) {state}{fields} {start} 0 0 0\n");
+            let stat = Stat::parse(&line).unwrap();
+            prop_assert_eq!(&stat.name, &name);
+            prop_assert_eq!(stat.start, start);
+            let letter = state.chars().next().unwrap();
+            prop_assert_eq!(stat.state, OsState::from_letter(letter));
+        }
+
+        #[test]
+        fn where_a_thread_is_blocked_is_read_for_any_call(
+            number in prop::option::of(any::<u32>()), arguments in any::<[u64; 6]>(),
+            sp in any::<u64>(), pc in any::<u64>(),
+        ) {
+            let line = match number {
+                None => format!("-1 {sp:#x} {pc:#x}\n"),
+                Some(number) => {
+                    let words = arguments.map(|it| format!("{it:#x}")).join(" ");
+                    format!("{number} {words} {sp:#x} {pc:#x}\n")
+                }
+            };
+            let call = number.map(SystemCall);
+            prop_assert_eq!(Place::parse(&line), Some(Place::Blocked { call, sp, pc }));
+        }
+    }
 
     #[test]
     fn a_name_may_look_like_the_end_of_a_name() {

@@ -79,6 +79,8 @@ mod hedge;
 mod latency;
 mod list;
 mod permits;
+#[cfg(test)]
+mod random;
 mod rate_limit;
 mod semaphore;
 mod setting;

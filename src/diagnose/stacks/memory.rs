@@ -71,6 +71,13 @@ impl Copy {
         }
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn made_up(base: u64, bytes: Vec<u8>) -> Self {
+        let mut copy = Self::default();
+        copy.freeze(base, bytes);
+        copy
+    }
+
     /// Starts over with the stack at `sp`; the buffer is used again.
     pub(super) fn start(&mut self, sp: u64) -> io::Result<()> {
         self.frozen = false;

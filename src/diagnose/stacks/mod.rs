@@ -4,6 +4,8 @@
 mod frame_pointer;
 pub(super) mod handler;
 mod memory;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 pub(super) mod slots;
 mod symbols;
 mod sys;

@@ -3,6 +3,8 @@
 mod err;
 mod gcra;
 mod keyed;
+#[cfg(test)]
+mod random;
 
 use std::fmt;
 use std::panic::Location;
