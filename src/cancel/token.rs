@@ -12,6 +12,7 @@ use super::cause::{CancelKind, Cancelled, Cause};
 use super::node::{Extra, Node};
 use super::registration::{DropGuard, Registration};
 use crate::clock::{Clock, Instant, Timed, Timer};
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::{Arc, GateReceiver, Weak, gate};
 use crate::threads::{self, Scope, TokenPath};
@@ -169,6 +170,7 @@ impl CancelToken {
 
     #[inline]
     fn child_until(&self, deadline: Option<Instant>, own_deadline: bool) -> Self {
+        fault::pass(At::CancelChild);
         let mut data = Data::new(self.clock().clone(), deadline);
         data.own_deadline = own_deadline;
         let node = match self.node.extra.never {
@@ -260,6 +262,7 @@ impl CancelToken {
         if self.node.extra.never {
             return false;
         }
+        fault::pass(At::CancelCancel);
         // A deadline that has passed but was not delivered yet came first all the same.
         if !self.is_cancelled() && self.is_due() {
             self.node.expire();
@@ -450,6 +453,7 @@ impl CancelToken {
 
     #[track_caller]
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        fault::pass(At::CancelWait);
         if self.is_cancelled() {
             return true;
         }
@@ -505,6 +509,14 @@ impl CancelToken {
     /// assert!(!registration.try_unregister()); // too late: it has run
     /// ```
     pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) -> Registration {
+        self.hook(move || {
+            fault::run(At::CancelHook);
+            hook();
+        })
+    }
+
+    /// A hook of the library's own, which does not panic.
+    pub(crate) fn hook(&self, hook: impl FnOnce() + Send + 'static) -> Registration {
         let closure = Box::new(hook);
         match self.node.extra.never {
             true => Registration::never(closure),

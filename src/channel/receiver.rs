@@ -5,6 +5,7 @@ use super::protocol::{Core, LastReceiver};
 use super::users::End;
 use super::{Shown, blocking, deadline_after};
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::sync::{Arc, Backoff};
 use crossbeam_channel::{Receiver, select_biased};
 use std::fmt;
@@ -78,6 +79,7 @@ impl<T> SafeReceiver<T> {
     #[inline]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
+        fault::pass(At::ChannelReceive);
         self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
@@ -115,6 +117,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        fault::pass(At::ChannelReceive);
         self.end.is_used();
         self.rx.try_recv()
     }
@@ -171,6 +174,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        fault::pass(At::ChannelReceive);
         self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
@@ -210,6 +214,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_or_cancel(&self, token: &CancelToken) -> Result<T, RecvCancelError> {
+        fault::pass(At::ChannelReceive);
         if let Some(cancelled) = token.cancelled() {
             return Err(RecvCancelError::Cancelled(cancelled));
         }
@@ -315,6 +320,7 @@ impl<T> SafeReceiver<T> {
     /// assert_eq!(rx.iter().collect::<Vec<_>>(), [1]);
     /// ```
     pub fn close(&self) -> bool {
+        fault::pass(At::ChannelClose);
         self.core().close()
     }
 
@@ -341,6 +347,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[must_use = "the backlog is in the vector; `close` leaves it in the channel"]
     pub fn close_and_drain(&self) -> Vec<T> {
+        fault::pass(At::ChannelClose);
         self.core().close_and_drain()
     }
 

@@ -5,6 +5,7 @@ use super::protocol::{Handle, Limit};
 use super::users::End;
 use super::{SafeReceiver, Shown, deadline_after};
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::sync::chan::{self, Unsent};
 use std::fmt;
@@ -83,6 +84,7 @@ impl<T> SafeSender<T> {
     #[inline]
     #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        fault::pass(At::ChannelSend);
         self.end.is_used();
         let limit = Limit {
             shown: Shown::for_good(&self.end),
@@ -118,6 +120,7 @@ impl<T> SafeSender<T> {
     /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        fault::pass(At::ChannelSend);
         self.end.is_used();
         self.handle
             .try_send(value)
@@ -177,6 +180,7 @@ impl<T> SafeSender<T> {
 
     #[track_caller]
     fn send_by(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        fault::pass(At::ChannelSend);
         self.end.is_used();
         let limit = Limit {
             deadline,
@@ -224,6 +228,7 @@ impl<T> SafeSender<T> {
     /// ```
     #[track_caller]
     pub fn send_or_cancel(&self, value: T, token: &CancelToken) -> Result<(), SendCancelError<T>> {
+        fault::pass(At::ChannelSend);
         self.end.is_used();
         let limit = Limit {
             deadline: None,
@@ -264,6 +269,7 @@ impl<T> SafeSender<T> {
     /// assert!(rx.recv().is_err());
     /// ```
     pub fn close(&self) -> bool {
+        fault::pass(At::ChannelClose);
         self.handle.core().close()
     }
 
@@ -310,6 +316,7 @@ impl<T> SafeSender<T> {
 impl<T> Clone for SafeSender<T> {
     /// A clone of a closed sender is closed.
     fn clone(&self) -> Self {
+        fault::pass(At::ChannelClone);
         Self {
             handle: self.handle.clone(),
             end: self.end.clone(),

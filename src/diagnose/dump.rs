@@ -10,6 +10,7 @@ use super::signal::StackSignal;
 use super::stack::StackProblem;
 use super::thread::{DumpedThread, OsState, SystemCall};
 use super::{json, pprof, stacks, text};
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::threads::{self, Deadlock};
 
@@ -351,6 +352,7 @@ impl DumpBuilder {
     #[must_use]
     #[inline(never)]
     pub fn capture(&self) -> ThreadDump {
+        fault::pass(At::DiagnoseDump);
         let here = stacks::here();
         let captured = capture::capture(self, here);
         // After the call: it must not be one that replaces this function's frame.

@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::straggler::Watch;
 use crate::cancel::{CancelToken, Cause};
 use crate::contain::{contain, discard, drop_contained};
+use crate::fault::{self, At};
 use crate::roll::Listed;
 use crate::sync::{Arc, Mutex};
 use crate::threads::{Awaits, Part};
@@ -71,6 +72,7 @@ impl<E, B> End<E, B> {
     /// Waits until every task has ended.
     #[track_caller]
     pub(super) fn await_all(&self) {
+        fault::pass(At::GroupJoin);
         self.watch.await_end(&self.shown);
     }
 

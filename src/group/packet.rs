@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::observe::{self, Ended};
 use crate::sync::{Arc, Mutex};
 use crate::threads::{self, Inherited, Task as Named};
@@ -150,7 +151,10 @@ where
 
     /// Takes the closure out, if it has not been.
     pub(super) fn take_task(&self) -> Option<F> {
-        self.take().map(|(task, _inherited)| task)
+        self.take().map(|(task, inherited)| {
+            inherited.give_back();
+            task
+        })
     }
 
     fn take(&self) -> Option<(F, Inherited)> {
@@ -176,7 +180,11 @@ where
                 Err(payload) => Err(self.panicked(payload)),
             };
         }
-        match catch_unwind(AssertUnwindSafe(|| task(token))) {
+        let run = || {
+            fault::run(At::GroupTask);
+            task(token)
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(value)) => {
                 self.tell(Ended::Completed);
                 Ok(value)
@@ -196,6 +204,7 @@ where
             return TaskError::Failed(error);
         }
         let why = why(&self.named, &error);
+        fault::pass(At::GroupBreak);
         match self.end.first(First::Error(error), why) {
             Ok(()) => TaskError::EndedGroup,
             Err(First::Error(error)) => TaskError::Failed(error),
@@ -241,6 +250,7 @@ where
 
 impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
     fn wait(&self) -> Result<R, TaskError<E>> {
+        fault::pass(At::GroupJoin);
         self.end.await_task(self.key(), &|| self.is_finished());
         match std::mem::replace(&mut *self.state.lock(), State::Taken) {
             State::Ended(outcome) => outcome,

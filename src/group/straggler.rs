@@ -156,7 +156,7 @@ impl Watch {
 
     fn watch(&self, queue: &Arc<Queue>, token: &CancelToken, awaited: Awaited<'_>) {
         let nudged = queue.clone();
-        let nudge = token.on_cancel(move || nudged.nudge());
+        let nudge = token.hook(move || nudged.nudge());
         let ended = awaited.wait(queue, None, || token.is_cancelled());
         drop(nudge);
         if ended {

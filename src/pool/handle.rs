@@ -14,6 +14,7 @@ use super::report::{Report, Shutdown};
 use super::shared::Shared;
 use crate::cancel::{CancelToken, Registration};
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::sync::{Arc, Weak};
 use crate::threads::{self, Awaits, Part, ThreadError};
 
@@ -72,7 +73,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(super) fn new(shared: Arc<Shared<E>>) -> Self {
         // Weak, as the token that keeps the hook is in what is shared.
         let weak: Weak<Shared<E>> = Arc::downgrade(&shared);
-        let hook = shared.token.on_cancel(move || {
+        let hook = shared.token.hook(move || {
             if let Some(shared) = weak.upgrade() {
                 shared.cancel_backlog();
             }
@@ -345,6 +346,7 @@ impl<E: Send + 'static> Pool<E> {
     /// assert!(pool.resize(1).is_err());
     /// ```
     pub fn resize(&self, workers: usize) -> Result<(), ThreadError> {
+        fault::pass(At::PoolShutdown);
         self.shared.resize(workers)
     }
 
@@ -384,6 +386,7 @@ impl<E: Send + 'static> Pool<E> {
     /// ```
     #[track_caller]
     pub fn shutdown(&self, policy: Shutdown) -> Report<E> {
+        fault::pass(At::PoolShutdown);
         self.shared.shutdown(policy)
     }
 }
@@ -591,6 +594,7 @@ impl<E: Send + 'static> Shared<E> {
         mut job: Arc<dyn Run<E>>,
         patience: &Patience,
     ) -> Result<(), (SubmitErrorKind, Arc<dyn Run<E>>)> {
+        fault::pass(At::PoolSubmit);
         loop {
             let (inside, cancelled) = (self.serves_here(), self.token.is_cancelled());
             // Before, as a worker may be faster than this thread.

@@ -19,6 +19,7 @@ use super::queue::{Label, Labelled, Outcome};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant, wait_until};
 use crate::contain::drop_contained;
+use crate::fault::{self, At};
 use crate::group::PanicPayload;
 use crate::observe::{PoolFacts, Stopwatch};
 use crate::sync::{Arc, Condvar, Mutex};
@@ -167,7 +168,9 @@ impl<F> Asked<F> {
         Self { task, inherited }
     }
 
+    /// Of what was refused.
     pub(super) fn into_task(self) -> F {
+        self.inherited.give_back();
         self.task
     }
 }
@@ -229,7 +232,11 @@ where
         drop_contained(task);
         return (Outcome::Cancelled, Err(JobError::Cancelled));
     }
-    match catch_unwind(AssertUnwindSafe(|| task(token))) {
+    let run = || {
+        fault::run(At::PoolTask);
+        task(token)
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => (Outcome::Completed, Ok(value)),
         Ok(Err(error)) => (Outcome::Failed, Err(JobError::Failed(error))),
         Err(payload) => {
@@ -439,6 +446,7 @@ impl<R: 'static, E: 'static> Job<R, E> {
     /// [`JobError`] says why there is no result: its error, its panic, or that it never ran.
     #[track_caller]
     pub fn join(self) -> Result<R, JobError<E>> {
+        fault::pass(At::PoolJoin);
         self.slot.await_end(self.shown(), None, &|| false);
         self.slot.take()
     }
@@ -504,6 +512,7 @@ impl<R: 'static, E: 'static> Job<R, E> {
 
     #[track_caller]
     fn join_until(self, deadline: Option<Instant>) -> Result<Result<R, JobError<E>>, Self> {
+        fault::pass(At::PoolJoin);
         let nudged = self.slot.clone();
         let mut shown = self.shown();
         if deadline.is_some() {

@@ -10,6 +10,7 @@ use super::permits::{MOST, Permits};
 use super::semaphore::{AcquireError, acquire};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::observe::BulkheadFacts;
 use crate::sync::Arc;
 
@@ -216,6 +217,7 @@ impl Bulkhead {
         token: &CancelToken,
         deadline: Option<Instant>,
     ) -> Result<BulkheadPermit<'_>, AcquireError> {
+        fault::pass(At::BulkheadAcquire);
         acquire(&self.permits, token, deadline).inspect_err(|_| self.facts.refused())?;
         Ok(self.permit())
     }
@@ -227,6 +229,7 @@ impl Bulkhead {
     /// [`Full`](AcquireError::Full) or [`Closed`](AcquireError::Closed).
     #[inline]
     pub fn try_acquire(&self) -> Result<BulkheadPermit<'_>, AcquireError> {
+        fault::pass(At::BulkheadAcquire);
         let taken = self.permits.try_acquire();
         taken.inspect_err(|_| self.facts.refused())?;
         Ok(self.permit())
@@ -339,6 +342,7 @@ impl Bulkhead {
 
     #[inline]
     fn release(&self) {
+        fault::pass(At::BulkheadRelease);
         self.permits.release();
         self.facts.released();
     }

@@ -80,7 +80,7 @@ impl Supervisor {
 
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let inbox = shared.inbox.clone();
-        let hook = shared.token.on_cancel(move || {
+        let hook = shared.token.hook(move || {
             inbox.send(Message::Cancelled).ok();
         });
         Self {

@@ -9,6 +9,7 @@ use super::shared::{Message, Role, Shared, Slot};
 use super::spec::{Body, ChildSpec};
 use crate::cancel::CancelToken;
 use crate::contain::drop_contained;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::threads::{self, Handle, Spec, ThreadError, current_record};
 
@@ -79,6 +80,7 @@ fn serve(shared: &Shared, body: Arc<Body>, context: Context, slot: &Slot, id: Ru
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let _span = shared.span.clone().enter();
+        fault::run(At::SuperviseRun);
         body(&context)
     }));
     let cancelled = context.token.cancelled();

@@ -199,7 +199,7 @@ impl Record {
             parent: current_id(),
             own,
             scope,
-            origin: Origin::here(),
+            origin: Origin::of_new_thread(),
             since: now(),
             tid: AtomicU32::new(0),
             lent_to: Mutex::default(),

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use super::registry::{Record, Task};
 use super::scope::Scope;
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::Arc;
 
@@ -84,13 +85,19 @@ pub(crate) fn spawn(
             "the name of a thread must not contain a NUL byte",
         )));
     }
+    if fault::refuses(At::ThreadsSpawn) {
+        observe::spawn_failure();
+        return Err(error(io::Error::new(io::ErrorKind::WouldBlock, "chaos")));
+    }
     // Dropped, and so retired, with the closure when the spawn fails.
     let retire = Retire(Record::enlist(task.clone(), scope));
     let started = builder.spawn(move || {
         let retire = retire;
         let _origin = retire.0.adopt();
         let _alive = observe::Alive::begin();
+        fault::pass(At::ThreadsStart);
         body();
+        fault::pass(At::ThreadsEnd);
     });
     started.map(|thread| Handle { thread }).map_err(|source| {
         observe::spawn_failure();

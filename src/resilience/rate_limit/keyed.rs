@@ -15,6 +15,7 @@ use super::gcra::{Bucket, Quota};
 use super::{RateLimitError, await_time, check_cost, give_back, patience, reserve, take};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::fault::{self, At};
 use crate::resilience::CallError;
 use crate::resilience::list::ShownKeyed;
 use crate::sync::{Arc, Mutex, MutexGuard};
@@ -219,6 +220,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let quota = &self.inner.quota;
+        fault::pass(At::RateAcquire);
         check_cost(quota, cost)?;
         let now = self.inner.clock.now();
         let take = |bucket: &mut Bucket| take(quota, bucket, now, cost);
@@ -343,6 +345,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let Keyed { quota, clock, .. } = &*self.inner;
+        fault::pass(At::RateAcquire);
         check_cost(quota, cost)?;
         token.check()?;
         let patience = patience(token, timeout);

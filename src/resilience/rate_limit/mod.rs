@@ -16,6 +16,7 @@ use super::call::CallError;
 use super::list::{ShownLimiter, Tag, enlist_limiter};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::fault::{self, At};
 use crate::sync::{Arc, Mutex};
 use crate::threads;
 use gcra::Bucket;
@@ -248,6 +249,7 @@ impl RateLimiter {
     /// disk.try_acquire_n(2).unwrap();
     /// ```
     pub fn try_acquire_n(&self, cost: u32) -> Result<(), RateLimitError> {
+        fault::pass(At::RateAcquire);
         let Single { quota, clock, .. } = &*self.inner;
         check_cost(quota, cost)?;
         // Read before the lock, so it may be of a moment ago: that only makes it stricter.
@@ -369,6 +371,7 @@ impl RateLimiter {
         cost: u32,
         patience: Option<Duration>,
     ) -> Result<Reservation, RateLimitError> {
+        fault::pass(At::RateAcquire);
         let Single {
             quota,
             clock,
