@@ -162,6 +162,33 @@ impl DebugServerBuilder {
     /// Also takes requests with `signals=1`, for the stacks of threads that run. A signal does something
     /// to the threads that get it, as [`StackSignal`] says, so who looks can only have it if the program
     /// allows it. Without this, such requests are answered 403.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::debug::DebugServer;
+    /// use cleanbreak::diagnose::StackSignal;
+    ///
+    /// let ask = |server: &DebugServer| {
+    ///     let mut client = TcpStream::connect(server.local_addr()).unwrap();
+    ///     let path = "/debug/threads?debug=2&signals=1";
+    ///     write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    ///     let mut answer = String::new();
+    ///     client.read_to_string(&mut answer).unwrap();
+    ///     answer
+    /// };
+    /// let builder = || DebugServer::builder().bind("127.0.0.1:0");
+    /// let without = builder().start(&CancelToken::new()).unwrap();
+    /// assert!(ask(&without).starts_with("HTTP/1.1 403"));
+    ///
+    /// let signal = StackSignal::install().unwrap();
+    /// let with = builder().stack_signal(signal).start(&CancelToken::new()).unwrap();
+    /// assert!(ask(&with).starts_with("HTTP/1.1 200"));
+    /// ```
     pub fn stack_signal(mut self, signal: StackSignal) -> Self {
         self.stack_signal = Some(signal);
         self

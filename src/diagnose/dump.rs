@@ -342,6 +342,19 @@ impl DumpBuilder {
     /// How long to wait for threads that were sent a [signal](Self::signal), all together: one that
     /// runs takes it when it next gets a processor. One that still has not is flagged; the signal
     /// does nothing when it comes later. Default: 3 s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use std::time::Duration;
+    /// use cleanbreak::diagnose::{StackSignal, TakenBy, ThreadDump};
+    ///
+    /// let signal = StackSignal::install().unwrap();
+    /// let dump = ThreadDump::builder().signal(signal).patience(Duration::from_secs(1)).capture();
+    /// let own = dump.current().unwrap();
+    /// assert_eq!(own.stack.taken_by(), TakenBy::Own); // who takes the dump needs no signal
+    /// ```
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

@@ -94,6 +94,17 @@ impl StackSignal {
     ///
     /// See [`StackSignalError`]. A handler that is there already, or that the signal is to be ignored,
     /// is an error and stays as it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use cleanbreak::diagnose::StackSignal;
+    ///
+    /// let signal = StackSignal::install_at(50).unwrap();
+    /// assert_eq!(signal.number(), 50);
+    /// assert_eq!(StackSignal::install_at(50).unwrap(), signal);
+    /// ```
     pub fn install_at(number: i32) -> Result<Self, StackSignalError> {
         install(Some(number))
     }
@@ -143,6 +154,19 @@ fn free(mut range: std::ops::RangeInclusive<i32>) -> Option<i32> {
 }
 
 /// Why there is no [`StackSignal`].
+///
+/// # Examples
+///
+/// ```
+/// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+/// use cleanbreak::diagnose::{StackSignal, StackSignalError};
+///
+/// let sigusr1 = StackSignal::install_at(10); // others use it
+/// assert!(matches!(sigusr1, Err(StackSignalError::NotRealTime(10))));
+/// let signal = StackSignal::install_at(45).unwrap();
+/// assert_eq!((signal.number(), StackSignal::install().unwrap()), (45, signal)); // one for the process
+/// assert!(matches!(StackSignal::install_at(46), Err(StackSignalError::InstalledAt(45))));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StackSignalError {

@@ -64,6 +64,16 @@ impl Stack {
     }
 
     /// How it was taken. Of a thread without a stack, how that was last tried.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use cleanbreak::diagnose::{TakenBy, ThreadDump};
+    ///
+    /// let dump = ThreadDump::capture();
+    /// assert_eq!(dump.current().unwrap().stack.taken_by(), TakenBy::Own);
+    /// ```
     #[must_use]
     pub fn taken_by(&self) -> TakenBy {
         self.taken
@@ -90,7 +100,16 @@ impl Stack {
     }
 }
 
-/// How a stack was taken.
+/// How a stack was taken; from [`Stack::taken_by`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::diagnose::TakenBy;
+///
+/// assert_eq!(TakenBy::default(), TakenBy::Look); // no thread gets a signal unless one is asked for
+/// assert_ne!(TakenBy::Signal.to_string(), TakenBy::Own.to_string());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TakenBy {
