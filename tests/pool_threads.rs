@@ -207,3 +207,25 @@ fn a_join_that_waits_already_is_woken_when_its_time_is_up_by_a_manual_clock() {
         }
     });
 }
+
+#[test]
+fn a_pool_is_listed_as_open_until_it_is_shut_down_or_cancelled() {
+    let open = |name: &str| {
+        let live = cleanbreak::pool::live();
+        let info = live.into_iter().find(|info| *info.name == *name);
+        info.map(|info| info.open)
+    };
+    let pools = ["pt shut down", "pt told"].map(|name| named(name, 1));
+    assert_eq!(
+        open("pt shut down").zip(open("pt told")),
+        Some((true, true))
+    );
+    pools[0].shutdown(Shutdown::Drain);
+    pools[1].token().cancel();
+    assert_eq!(
+        open("pt shut down").zip(open("pt told")),
+        Some((false, false))
+    );
+    drop(pools);
+    assert_eq!(open("pt told"), None);
+}

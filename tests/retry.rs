@@ -613,3 +613,16 @@ fn an_attempt_ends_with_its_own_time_or_with_that_of_all_whichever_is_first() {
         assert_eq!(own, [true, true, false]);
     }
 }
+
+#[test]
+fn the_deadline_of_the_caller_is_not_taken_for_that_of_the_attempt() {
+    let (clock, token) = manual();
+    let retry = at_once().attempt_timeout(millis(10)).build().unwrap();
+    let error = retry.call(&token.child_timeout(millis(5)), |attempt| {
+        clock.advance_to(attempt.deadline().unwrap());
+        Err::<(), _>("slow")
+    });
+    let error = error.unwrap_err();
+    assert!(error.is_cancelled());
+    assert!(!error.history()[0].timed_out && error.history()[0].cancelled);
+}
