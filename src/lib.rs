@@ -63,12 +63,15 @@
 //! | [`resilience`] | when the other side is slow, or fails: breaker, retry, bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //! | [`leak`] | threads that did not come home, for tests |
+//! | [`chaos`] | faults on purpose, seeded, for tests (feature `chaos`; without it, your own points do nothing) |
 //! | `diagnose` | a dump of all threads with their stacks (feature `diagnose`; stacks on Linux, x86-64) |
 //! | `debug` | a page about the process, on loopback (feature `debug-http`, Unix) |
 //!
 //! Three streams, each one way: *stop* goes down from a token to its children and every wait on
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
 //! decides from them.
+
+mod fault;
 
 mod contain;
 
@@ -115,6 +118,8 @@ pub mod resilience;
 pub mod interrupt;
 
 pub mod leak;
+
+pub mod chaos;
 
 #[cfg(feature = "diagnose")]
 pub mod diagnose;

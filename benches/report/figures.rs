@@ -133,6 +133,7 @@ fn parse(line: &str) -> Option<(Key, Vec<f64>)> {
 /// What several runs came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Range {
+    /// What ratios are made of: others that run only add to a time.
     pub(crate) least: f64,
     pub(crate) middle: f64,
     pub(crate) most: f64,
@@ -142,9 +143,10 @@ impl Range {
     fn new(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
+        let (low, high) = ((sorted.len() - 1) / 2, sorted.len() / 2);
         Self {
             least: sorted[0],
-            middle: sorted[sorted.len() / 2],
+            middle: f64::midpoint(sorted[low], sorted[high]),
             most: sorted[sorted.len() - 1],
         }
     }

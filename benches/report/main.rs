@@ -15,6 +15,7 @@
 //! and the figures that are kept do not fit each other.
 #![allow(clippy::disallowed_methods, reason = "measures time")]
 
+mod cases;
 mod figures;
 mod measure;
 mod page;
@@ -108,7 +109,7 @@ fn report(options: &Options) -> Result<(), String> {
     for (case, who) in rows
         .iter()
         .flat_map(tables::Row::ids)
-        .chain(tables::matrix_ids())
+        .chain(tables::column_ids())
     {
         // Not all take part in the last row of the breakers' table.
         if figures.find(case, who).is_none() && case != "breaker/rejected_when_open" {
@@ -252,6 +253,7 @@ fn imagined() -> Figures {
         "system",
         "go",
         "runs",
+        "load",
     ] {
         figures.about.insert(name.into(), "1".into());
     }
@@ -275,8 +277,8 @@ fn imagined() -> Figures {
     };
     let rows = tables::rows();
     let mut ids: Vec<_> = rows.iter().flat_map(tables::Row::ids).collect();
-    ids.extend(tables::matrix_ids());
-    ids.extend(tables::WAYS.iter().map(|(who, _)| ("breakout/grid", *who)));
+    ids.extend(tables::column_ids());
+    ids.extend(cases::WAYS.iter().map(|(who, _)| ("breakout/grid", *who)));
     ids.extend([
         ("ticker/10k_at_100ms", "missed"),
         ("ticker/10k_at_100ms", "off grid"),
@@ -285,7 +287,7 @@ fn imagined() -> Figures {
     ids.dedup();
     ids.iter()
         .for_each(|(case, who)| add("imagined", case, who, 1, "ns"));
-    for (case, _) in tables::GROWTH.iter().chain(&tables::MEMORY) {
+    for (case, _) in cases::GROWTH.iter().chain(&cases::MEMORY) {
         for (who, n) in ["cleanbreak", "crossbeam"]
             .iter()
             .flat_map(|w| [(w, 1), (w, 100)])
@@ -293,7 +295,7 @@ fn imagined() -> Figures {
             add("growth", case, who, n, "ns");
         }
     }
-    for (case, who) in tables::BESIDE
+    for (case, who) in cases::BESIDE
         .iter()
         .flat_map(|(c, _)| [(c, "cleanbreak"), (c, "go")])
     {

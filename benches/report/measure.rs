@@ -29,13 +29,13 @@ const CRITERION: [(&str, Option<&str>); 13] = [
 /// Those that keep their own time.
 const OWN: [&str; 2] = ["growth", "beside"];
 
-/// Times of the process are no figures of these.
+/// For each function; a bench that needs longer takes longer.
 const SETTINGS: [&str; 7] = [
     "--noplot",
     "--warm-up-time",
     "0.2",
     "--measurement-time",
-    "0.7",
+    "0.5",
     "--nresamples",
     "5000",
 ];
@@ -314,6 +314,18 @@ fn nanos(text: &str) -> Option<f64> {
     Some(value * scale)
 }
 
+/// How many others ran in the minute before; empty where that is not known.
+fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    if load.parse().is_ok_and(|load: f64| load > 2.0) {
+        println!(
+            "WARNING: the machine is busy (load {load}): these figures are not to be published"
+        );
+    }
+    load
+}
+
 /// Machine, compiler, commit: what figures mean nothing without. If it is only some parts that are
 /// measured, it says which.
 pub(crate) fn about(figures: &mut Figures, runs: usize, some: Option<&str>) {
@@ -375,6 +387,7 @@ pub(crate) fn about(figures: &mut Figures, runs: usize, some: Option<&str>) {
         ("cores", cores.to_string()),
         ("system", format!("{} {release}", env::consts::OS)),
         ("runs", runs.to_string()),
+        ("load", load()),
     ] {
         figures.about.insert(name.to_owned(), value);
     }

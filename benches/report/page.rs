@@ -1,7 +1,7 @@
 //! `docs/PERFORMANCE.md`: prose by hand, with regions that are filled from the figures.
 
 use super::figures::Figures;
-use super::tables;
+use super::{cases, tables};
 
 const BEGIN: &str = "<!-- figures: ";
 const END: &str = "<!-- end of figures -->";
@@ -28,16 +28,16 @@ fn under(plot: &str, table: &str) -> String {
 
 fn content(region: &str, figures: &Figures) -> Option<String> {
     match region {
-        "about" => tables::about(figures),
+        "about" => cases::about(figures),
         "channel" => tables::channel(figures),
         "breaker" => tables::breaker(figures),
-        "growth" => tables::growth(figures, &tables::GROWTH).map(|t| under("growth", &t)),
-        "memory" => tables::growth(figures, &tables::MEMORY).map(|t| under("memory", &t)),
-        "beside" => tables::beside(figures).map(|table| under("go", &table)),
+        "growth" => cases::growth(figures, &cases::GROWTH).map(|t| under("growth", &t)),
+        "memory" => cases::growth(figures, &cases::MEMORY).map(|t| under("memory", &t)),
+        "beside" => cases::beside(figures).map(|table| under("go", &table)),
         "peers" => tables::list("token", figures).map(|_| under("peers", "")),
-        "breakout" => tables::breakout(figures),
+        "breakout" => cases::breakout(figures),
         "lost" => tables::lost(figures),
-        "tickers" => tables::tickers(figures),
+        "tickers" => cases::tickers(figures),
         list => tables::list(list, figures),
     }
 }

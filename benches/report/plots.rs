@@ -2,7 +2,7 @@
 
 use super::figures::{Figures, digits};
 use super::svg::{Anchor, Chart};
-use super::tables;
+use super::{cases, tables};
 
 type Draw = fn(&Figures) -> Option<String>;
 
@@ -31,12 +31,12 @@ const MARGIN: (f64, f64) = (62.0, 92.0);
 
 fn growth(figures: &Figures) -> Option<String> {
     let about = "nanoseconds for each of so many, from one to a million: a flat line is a cost that does not grow";
-    panels(figures, &tables::GROWTH, "How the time grows", about, "ns")
+    panels(figures, &cases::GROWTH, "How the time grows", about, "ns")
 }
 
 fn memory(figures: &Figures) -> Option<String> {
     let about = "bytes for each of so many that are alive at once, without the caller's own handle";
-    panels(figures, &tables::MEMORY, "How the memory grows", about, "B")
+    panels(figures, &cases::MEMORY, "How the memory grows", about, "B")
 }
 
 /// Small charts beside each other, both axes by powers of ten.
@@ -169,20 +169,17 @@ struct Bar {
 }
 
 fn peers(figures: &Figures) -> Option<String> {
-    let fastest = |row: &tables::Row| {
-        let measured = row.measured(figures)?;
-        let rivals = measured.peers.iter().filter(|(_, _, rival)| *rival);
-        let best = rivals.min_by(|a, b| a.1.middle.total_cmp(&b.1.middle))?;
-        let rival = best.0.split(',').next().unwrap_or(best.0).to_owned();
-        let ratio = best.1.middle / measured.ours.middle;
-        let label = format!("{}: {}", row.section, row.label);
-        Some(Bar {
-            label,
-            ratio,
-            rival,
-        })
+    let bar = |contest: tables::Contest| Bar {
+        label: contest.label,
+        ratio: 1.0 / contest.ratio,
+        rival: contest
+            .rival
+            .split(", which")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     };
-    let bars: Vec<_> = tables::rows().iter().filter_map(fastest).collect();
+    let bars: Vec<_> = tables::contests(figures).into_iter().map(bar).collect();
     let about =
         "time of the fastest rival over ours; to the right we are faster, to the left it is";
     ratios("Beside the fastest rival", about, &bars)
@@ -195,17 +192,17 @@ fn go(figures: &Figures) -> Option<String> {
         let (label, rival) = ((*label).to_owned(), String::new());
         Some(Bar {
             label,
-            ratio: go.middle / ours.middle,
+            ratio: go.least / ours.least,
             rival,
         })
     };
-    let bars: Vec<_> = tables::BESIDE.iter().filter_map(bar).collect();
+    let bars: Vec<_> = cases::BESIDE.iter().filter_map(bar).collect();
     let about = "Go's figure over ours; to the right we take less, to the left Go does";
     ratios("Beside Go", about, &bars)
 }
 
 const LINE: f64 = 19.0;
-const LABELS: f64 = 330.0;
+const LABELS: f64 = 345.0;
 const BARS: f64 = 330.0;
 const NAMES: f64 = 240.0;
 
@@ -231,9 +228,9 @@ fn ratios(title: &str, about: &str, bars: &[Bar]) -> Option<String> {
         let (from, to) = (x(1.0).min(x(bar.ratio)), x(1.0).max(x(bar.ratio)));
         let class = if bar.ratio >= 1.0 { "good" } else { "bad" };
         chart.rect(class, (from, y), (to - from, LINE - 6.0));
-        let label = shortened(&bar.label.replace('`', ""), 52);
+        let label = shortened(&bar.label.replace('`', ""), 50);
         chart.text("ink", (LABELS - 10.0, y + 11.0), Anchor::End, &label);
-        let rival = shortened(&bar.rival.replace('`', ""), 30);
+        let rival = shortened(&bar.rival.replace('`', ""), 28);
         let beside = format!("{} {rival}", digits(bar.ratio));
         chart.text(
             "dim",

@@ -10,6 +10,7 @@ use super::accept;
 use super::watched::Watched;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::diagnose::StackSignal;
 use crate::resilience::Bulkhead;
 use crate::sync::Arc;
 use crate::threads::{self, Handle, Spec, ThreadError};
@@ -81,6 +82,7 @@ pub(super) struct Shared {
     pub(super) since: Instant,
     allowed: Vec<String>,
     pub(super) metrics: Option<Render>,
+    pub(super) stack_signal: Option<StackSignal>,
     pub(super) watched: Watched,
     pub(super) dumps: Bulkhead,
     /// Apart from the dumps: code of the user's may hang, and then a dump is what is wanted.
@@ -120,6 +122,7 @@ pub struct DebugServerBuilder {
     exposed: bool,
     hosts: Vec<String>,
     metrics: Option<Render>,
+    stack_signal: Option<StackSignal>,
 }
 
 impl DebugServerBuilder {
@@ -156,6 +159,14 @@ impl DebugServerBuilder {
         self
     }
 
+    /// Also takes requests with `signals=1`, for the stacks of threads that run. A signal does something
+    /// to the threads that get it, as [`StackSignal`] says, so who looks can only have it if the program
+    /// allows it. Without this, such requests are answered 403.
+    pub fn stack_signal(mut self, signal: StackSignal) -> Self {
+        self.stack_signal = Some(signal);
+        self
+    }
+
     /// Listens, until `token` is cancelled or the server dropped. Time limits go by the token's
     /// clock.
     ///
@@ -188,11 +199,12 @@ impl DebugServerBuilder {
             clock,
             allowed: self.hosts,
             metrics: self.metrics,
+            stack_signal: self.stack_signal,
             watched: Watched::default(),
-            dumps: Bulkhead::new(1).with_queue(WAITING),
-            renders: Bulkhead::new(1).with_queue(WAITING),
+            dumps: Bulkhead::new(1).with_queue(WAITING).unlisted(),
+            renders: Bulkhead::new(1).with_queue(WAITING).unlisted(),
         });
-        let spec = Spec::new("debug-acceptor", Location::caller());
+        let spec = Spec::new("debug-acceptor", Location::caller()).under(shared.token.scope());
         let acceptor = shared.clone();
         let acceptor = threads::spawn(spec, move || accept::accept(&acceptor, listener));
         Ok(DebugServer {
@@ -211,6 +223,7 @@ impl DebugServer {
             exposed: false,
             hosts: Vec::new(),
             metrics: None,
+            stack_signal: None,
         }
     }
 
@@ -311,6 +324,7 @@ impl fmt::Debug for DebugServerBuilder {
             .field("bind", &self.bind)
             .field("exposed", &self.exposed)
             .field("hosts", &self.hosts)
+            .field("stack_signal", &self.stack_signal)
             .finish_non_exhaustive()
     }
 }

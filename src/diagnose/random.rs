@@ -12,11 +12,11 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::dump::{Module, ThreadDump};
-use super::stack::{Frame, Line, Stack, StackProblem};
+use super::stack::{Frame, Line, Stack, StackProblem, TakenBy};
 use super::thread::{DumpedThread, OsState, SystemCall};
 use crate::noise::Noise;
 use crate::sync::Arc;
-use crate::threads::ThreadInfo;
+use crate::threads::{ThreadInfo, TokenPath};
 
 /// Of what a dump says, what a profile of it has to say: the label `thread`, and functions.
 type Said = Vec<(String, Vec<String>)>;
@@ -76,6 +76,7 @@ fn made_up(noise: &mut Noise<'_>) -> ThreadDump {
         threads,
         problems,
         modules,
+        deadlocks: Vec::new(),
     }
 }
 
@@ -99,6 +100,7 @@ fn thread(
     places: &HashMap<u64, Vec<Frame>>,
     addresses: &[u64],
 ) -> DumpedThread {
+    const TAKEN: [TakenBy; 3] = [TakenBy::Look, TakenBy::Signal, TakenBy::Own];
     const PROBLEMS: [StackProblem; 3] = [
         StackProblem::Running,
         StackProblem::Garbled,
@@ -125,6 +127,13 @@ fn thread(
         spawned_at: Location::caller(),
         age,
         waiting: None,
+        token: noise.one_in(2).then(|| TokenPath {
+            ids: (0..=noise.byte() % 4)
+                .map(|_| noise.number() as usize)
+                .collect(),
+            cut: noise.one_in(3),
+            cancelled: noise.one_in(3),
+        }),
     });
     DumpedThread {
         tid,
@@ -140,6 +149,7 @@ fn thread(
         stack: Stack {
             frames,
             omitted,
+            taken: TAKEN[usize::from(noise.byte()) % TAKEN.len()],
             problem: PROBLEMS.get(usize::from(problem)).copied(),
             addresses: [noise.number()].into(),
         },

@@ -60,6 +60,16 @@ pub(super) struct Stat {
     pub(super) start: u64,
 }
 
+/// Of `status`, what matters to who wants to send a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) runs: bool,
+    /// The signals that the thread blocks, the first in the lowest bit.
+    pub(super) blocked: u64,
+    /// Those that wait for it.
+    pub(super) pending: u64,
+}
+
 /// Where the thread was when the kernel last took it off its processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -90,6 +100,11 @@ impl Task {
     pub(super) fn stat(&self) -> Result<Stat, StackProblem> {
         let line = read(&self.open("stat")?)?;
         Stat::parse(&line).ok_or(StackProblem::Denied)
+    }
+
+    pub(super) fn status(&self) -> Result<Status, StackProblem> {
+        let text = read(&self.open("status")?)?;
+        Status::parse(&text).ok_or(StackProblem::Denied)
     }
 
     pub(super) fn place(&self) -> Result<Place, StackProblem> {
@@ -126,9 +141,9 @@ fn kernel_counts() -> bool {
     own.is_ok_and(|line| !line.trim_end().ends_with(" 0"))
 }
 
-/// All of these are one short line.
+/// All of these are one short line, or a page of them.
 fn read(file: &File) -> Result<String, StackProblem> {
-    let mut bytes = [0; 1024];
+    let mut bytes = [0; 4096];
     let length = file.read_at(&mut bytes, 0).map_err(problem)?;
     Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
@@ -154,6 +169,22 @@ impl Stat {
         let start = fields.nth(18)?.parse().ok()?;
         let name = name.to_owned();
         Some(Self { name, state, start })
+    }
+}
+
+impl Status {
+    /// Lines such as `State:\tR (running)`, `SigPnd:\t0000000000000000`.
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim_start)
+        };
+        let set = |name| u64::from_str_radix(field(name)?, 16).ok();
+        Some(Self {
+            runs: field("State:")?.starts_with('R'),
+            blocked: set("SigBlk:")?,
+            pending: set("SigPnd:")?,
+        })
     }
 }
 
@@ -252,6 +283,18 @@ mod tests {
         assert_eq!(stat.state, OsState::Running);
         assert_eq!(Stat::parse("12 (a"), None);
         assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn signals_that_are_blocked_and_in_wait_are_read() {
+        let text = "Name:\tSigBlk: ffff\nState:\tR (running)\nSigPnd:\t8000000000000000\n\
+                    ShdPnd:\tffffffffffffffff\nSigBlk:\t0000000000000a00\nSigIgn:\t0\n";
+        let status = Status::parse(text).unwrap();
+        assert_eq!((status.pending, status.blocked), (1 << 63, 0xa00));
+        assert!(status.runs);
+        let asleep = Status::parse(&text.replace("R (r", "S (r")).unwrap();
+        assert!(!asleep.runs);
+        assert_eq!(Status::parse("State:\tR\n"), None);
     }
 
     #[test]

@@ -40,6 +40,12 @@ impl Registers {
         Self { pc, values }
     }
 
+    /// Of a thread that was interrupted: all are known.
+    pub(super) fn all(pc: u64, values: [u64; REGISTERS]) -> Self {
+        let values = values.map(Some);
+        Self { pc, values }
+    }
+
     pub(super) fn sp(&self) -> u64 {
         self.values[RSP].unwrap_or(0)
     }
@@ -155,7 +161,7 @@ fn leave_signal_stack(stack: &mut Copy, sp: u64) -> Result<(), StackProblem> {
     if stack.word(sp).is_some() {
         return Ok(());
     }
-    stack.start(sp).map_err(|_| StackProblem::Garbled)
+    stack.change(sp).map_err(|_| StackProblem::Garbled)
 }
 
 /// Runs an expression of the tables. Such are at a library's calls through its table of addresses,
