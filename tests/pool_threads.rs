@@ -159,7 +159,7 @@ fn a_refused_thread_is_an_error_and_leaves_nothing_behind() {
         assert_eq!(error.thread_name(), "pt some");
         assert_eq!(live_named("pt some") + live_named("pt refused"), 0);
         // A pool that could not grow goes on with what it has.
-        let builder = Pool::builder().name("pt grows").workers(1);
+        let builder = Pool::builder().name("pt grows").workers(1).queue(2);
         let pool = builder.stack_size(300 << 20);
         let pool = pool.build(&CancelToken::new()).unwrap();
         let (release, held) = bounded::<()>(0);
@@ -181,6 +181,16 @@ fn a_refused_thread_is_an_error_and_leaves_nothing_behind() {
         for task in tasks {
             task.unwrap().join().unwrap();
         }
+        // Nor does the queue take more for those that did not come.
+        let (release, held) = bounded::<()>(0);
+        for _ in 0..workers {
+            let held = held.clone();
+            drop(pool.submit(move |_| Ok(held.recv().unwrap_err())));
+        }
+        until(|| pool.queued() == 0);
+        let taken = (0..9).filter(|_| pool.try_submit(|_| Ok(())).is_ok());
+        assert_eq!(taken.count(), 2);
+        drop(release);
         assert!(pool.shutdown(Shutdown::Drain).all_completed());
     });
 }
