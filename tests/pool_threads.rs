@@ -159,7 +159,7 @@ fn a_refused_thread_is_an_error_and_leaves_nothing_behind() {
         assert_eq!(error.thread_name(), "pt some");
         assert_eq!(live_named("pt some") + live_named("pt refused"), 0);
         // A pool that could not grow goes on with what it has.
-        let builder = Pool::builder().name("pt grows").workers(1);
+        let builder = Pool::builder().name("pt grows").workers(1).queue(2);
         let pool = builder.stack_size(300 << 20);
         let pool = pool.build(&CancelToken::new()).unwrap();
         let (release, held) = bounded::<()>(0);
@@ -181,6 +181,16 @@ fn a_refused_thread_is_an_error_and_leaves_nothing_behind() {
         for task in tasks {
             task.unwrap().join().unwrap();
         }
+        // Nor does the queue take more for those that did not come.
+        let (release, held) = bounded::<()>(0);
+        for _ in 0..workers {
+            let held = held.clone();
+            drop(pool.submit(move |_| Ok(held.recv().unwrap_err())));
+        }
+        until(|| pool.queued() == 0);
+        let taken = (0..9).filter(|_| pool.try_submit(|_| Ok(())).is_ok());
+        assert_eq!(taken.count(), 2);
+        drop(release);
         assert!(pool.shutdown(Shutdown::Drain).all_completed());
     });
 }
@@ -206,4 +216,26 @@ fn a_join_that_waits_already_is_woken_when_its_time_is_up_by_a_manual_clock() {
             job.join().unwrap();
         }
     });
+}
+
+#[test]
+fn a_pool_is_listed_as_open_until_it_is_shut_down_or_cancelled() {
+    let open = |name: &str| {
+        let live = cleanbreak::pool::live();
+        let info = live.into_iter().find(|info| *info.name == *name);
+        info.map(|info| info.open)
+    };
+    let pools = ["pt shut down", "pt told"].map(|name| named(name, 1));
+    assert_eq!(
+        open("pt shut down").zip(open("pt told")),
+        Some((true, true))
+    );
+    pools[0].shutdown(Shutdown::Drain);
+    pools[1].token().cancel();
+    assert_eq!(
+        open("pt shut down").zip(open("pt told")),
+        Some((false, false))
+    );
+    drop(pools);
+    assert_eq!(open("pt told"), None);
 }
