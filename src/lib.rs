@@ -43,7 +43,7 @@
 //!
 //! # Where to go on
 //!
-//! * The [guide](crate::guide): from a polled flag to a token in four steps, and tests of such loops.
+//! * The [guide]: from a polled flag to a token in four steps, and tests of such loops.
 //! * [How to stop a thread that is blocked in X](crate::guide::blocked); a [cookbook](crate::guide::cookbook)
 //!   of loops to copy; [from Go](crate::guide::from_go), side by side.
 //! * [What every part promises, and what it costs](crate::guide::guarantees); [what was decided, and
