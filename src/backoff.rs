@@ -340,6 +340,7 @@ impl SplitMix64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
     use proptest::prelude::*;
 
     fn jitter() -> impl Strategy<Value = Jitter> {
@@ -361,6 +362,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn no_delay_is_longer_than_the_longest_and_a_seed_repeats_them(
             rule in curve(), jitter in jitter(), max in any::<u64>(), seed in any::<u64>(),

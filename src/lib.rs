@@ -41,6 +41,14 @@
 //! assert_eq!(total.unwrap(), 55);
 //! ```
 //!
+//! # Where to go on
+//!
+//! * The [guide]: from a polled flag to a token in four steps, and tests of such loops.
+//! * [How to stop a thread that is blocked in X](crate::guide::blocked); a [cookbook](crate::guide::cookbook)
+//!   of loops to copy; [from Go](crate::guide::from_go), side by side.
+//! * [What every part promises, and what it costs](crate::guide::guarantees); [what was decided, and
+//!   why](crate::guide::design).
+//!
 //! # The floors
 //!
 //! Each module uses only those above it.
@@ -63,6 +71,7 @@
 //! | [`resilience`] | when the other side is slow, or fails: breaker, retry, bounds on time, number and rate of calls |
 //! | `interrupt` | signals of the operating system, counted, on a channel (feature `signal`, Unix) |
 //! | [`leak`] | threads that did not come home, for tests |
+//! | [`chaos`] | faults on purpose, seeded, for tests (feature `chaos`; without it, your own points do nothing) |
 //! | `diagnose` | a dump of all threads with their stacks (feature `diagnose`; stacks on Linux, x86-64) |
 //! | `debug` | a page about the process, on loopback (feature `debug-http`, Unix) |
 //!
@@ -70,7 +79,12 @@
 //! them; *results* go up by return value; *facts* go sideways into lists and reports, and nothing
 //! decides from them.
 
+mod fault;
+
 mod contain;
+
+#[cfg(any(test, fuzzing))]
+mod noise;
 
 mod sync;
 
@@ -113,11 +127,17 @@ pub mod interrupt;
 
 pub mod leak;
 
+pub mod chaos;
+
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
 
 #[cfg(all(feature = "debug-http", unix))]
 pub mod debug;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};

@@ -36,6 +36,8 @@ mod hook;
 #[cfg(all(feature = "debug-http", unix))]
 mod look;
 mod node;
+#[cfg(test)]
+mod random;
 mod registration;
 mod slab;
 mod token;

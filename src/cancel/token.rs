@@ -12,9 +12,10 @@ use super::cause::{CancelKind, Cancelled, Cause};
 use super::node::{Extra, Node};
 use super::registration::{DropGuard, Registration};
 use crate::clock::{Clock, Instant, Timed, Timer};
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::{Arc, GateReceiver, Weak, gate};
-use crate::threads;
+use crate::threads::{self, Scope, TokenPath};
 
 /// The receiver of tokens that were cancelled before anybody asked.
 static DISCONNECTED: LazyLock<GateReceiver> = LazyLock::new(|| gate().1);
@@ -169,6 +170,7 @@ impl CancelToken {
 
     #[inline]
     fn child_until(&self, deadline: Option<Instant>, own_deadline: bool) -> Self {
+        fault::pass(At::CancelChild);
         let mut data = Data::new(self.clock().clone(), deadline);
         data.own_deadline = own_deadline;
         let node = match self.node.extra.never {
@@ -260,6 +262,7 @@ impl CancelToken {
         if self.node.extra.never {
             return false;
         }
+        fault::pass(At::CancelCancel);
         // A deadline that has passed but was not delivered yet came first all the same.
         if !self.is_cancelled() && self.is_due() {
             self.node.expire();
@@ -450,6 +453,7 @@ impl CancelToken {
 
     #[track_caller]
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        fault::pass(At::CancelWait);
         if self.is_cancelled() {
             return true;
         }
@@ -505,6 +509,14 @@ impl CancelToken {
     /// assert!(!registration.try_unregister()); // too late: it has run
     /// ```
     pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) -> Registration {
+        self.hook(move || {
+            fault::run(At::CancelHook);
+            hook();
+        })
+    }
+
+    /// A hook of the library's own, which does not panic.
+    pub(crate) fn hook(&self, hook: impl FnOnce() + Send + 'static) -> Registration {
         let closure = Box::new(hook);
         match self.node.extra.never {
             true => Registration::never(closure),
@@ -633,6 +645,40 @@ impl CancelToken {
         false
     }
 
+    /// The number by which lists of threads ([`ThreadInfo::token`](crate::threads::ThreadInfo::token)),
+    /// dumps and the debug page tell it from the others that are alive. Clones have the same; when
+    /// the last is gone another token may get it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, scope, threads};
+    ///
+    /// let service = CancelToken::new();
+    /// scope(&service, |group| {
+    ///     group.spawn_named("under", |token| { token.wait(); Ok(()) })?;
+    ///     # while !threads::live().iter().any(|t| t.name == "under" && t.waiting.is_some()) {
+    ///     #     std::thread::yield_now();
+    ///     # }
+    ///     let all = threads::live();
+    ///     let under = all.iter().find(|thread| thread.name == "under").unwrap();
+    ///     let path = under.token.as_ref().unwrap();
+    ///     assert_eq!(path.ids, [service.id(), group.token().id()]);
+    ///     service.cancel();
+    ///     Ok(())
+    /// })
+    /// .unwrap();
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.node).addr()
+    }
+
+    /// For lists of threads; keeps nothing alive.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope::of(&self.node)
+    }
+
     #[cfg(all(feature = "debug-http", unix))]
     pub(super) fn node(&self) -> &Arc<TokenNode> {
         &self.node
@@ -751,9 +797,30 @@ impl Timed for TokenNode {
 }
 
 impl TokenNode {
+    fn first_parent(&self) -> Option<&Self> {
+        self.parents().next().map(|parent| &**parent)
+    }
+
     fn expire(self: &Arc<Self>) {
         if self.cancel(&deadline_exceeded()) {
             observe::cancellation(true);
+        }
+    }
+}
+
+/// How much of a path is shown.
+const PATH: usize = 16;
+
+impl threads::Path for TokenNode {
+    fn path(&self) -> TokenPath {
+        let address = |node: &Self| std::ptr::from_ref(node).addr();
+        let mut nodes = std::iter::successors(Some(self), |node| node.first_parent());
+        let mut ids: Vec<_> = nodes.by_ref().take(PATH).map(address).collect();
+        ids.reverse();
+        TokenPath {
+            ids,
+            cut: nodes.next().is_some(),
+            cancelled: self.is_cancelled(),
         }
     }
 }

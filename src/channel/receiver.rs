@@ -2,8 +2,10 @@
 
 use super::err::{RecvCancelError, RecvError, RecvTimeoutError, TryRecvError};
 use super::protocol::{Core, LastReceiver};
-use super::{blocking, deadline_after};
+use super::users::End;
+use super::{Shown, blocking, deadline_after};
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::sync::{Arc, Backoff};
 use crossbeam_channel::{Receiver, select_biased};
 use std::fmt;
@@ -41,13 +43,15 @@ use std::time::{Duration, Instant};
 pub struct SafeReceiver<T> {
     rx: Receiver<T>,
     last: Arc<LastReceiver<T>>,
+    end: End,
 }
 
 impl<T> SafeReceiver<T> {
-    pub(super) fn new(rx: Receiver<T>, last: LastReceiver<T>) -> Self {
+    pub(super) fn new(rx: Receiver<T>, last: LastReceiver<T>, end: End) -> Self {
         Self {
             rx,
             last: Arc::new(last),
+            end,
         }
     }
 
@@ -75,22 +79,24 @@ impl<T> SafeReceiver<T> {
     #[inline]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
+        fault::pass(At::ChannelReceive);
+        self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvError),
-            Err(TryRecvError::Empty) => self.when_empty(|rx| rx.recv()),
+            Err(TryRecvError::Empty) => self.when_empty(Shown::for_good(&self.end), |rx| rx.recv()),
         }
     }
 
     /// Where all waits go when the first look has found nothing.
     #[cold]
     #[track_caller]
-    fn when_empty<R>(&self, wait: impl FnOnce(&Receiver<T>) -> R) -> R {
+    fn when_empty<R>(&self, shown: Shown<'_>, wait: impl FnOnce(&Receiver<T>) -> R) -> R {
         // Nothing gets ahead where there is hardly any room.
         if self.rx.capacity().is_none_or(|room| room > 8) {
             Backoff::linger();
         }
-        blocking("receive from a channel", || wait(&self.rx))
+        blocking("receive from a channel", shown, || wait(&self.rx))
     }
 
     /// Receives if there is a value now; with capacity zero, if a sender is waiting now.
@@ -111,6 +117,8 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        fault::pass(At::ChannelReceive);
+        self.end.is_used();
         self.rx.try_recv()
     }
 
@@ -166,10 +174,14 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        fault::pass(At::ChannelReceive);
+        self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => self.when_empty(|rx| rx.recv_deadline(deadline)),
+            Err(TryRecvError::Empty) => {
+                self.when_empty(Shown::default(), |rx| rx.recv_deadline(deadline))
+            }
         }
     }
 
@@ -202,13 +214,18 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_or_cancel(&self, token: &CancelToken) -> Result<T, RecvCancelError> {
+        fault::pass(At::ChannelReceive);
         if let Some(cancelled) = token.cancelled() {
             return Err(RecvCancelError::Cancelled(cancelled));
         }
+        self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvCancelError::Closed),
-            Err(TryRecvError::Empty) => self.when_empty(|_| self.wait_or_cancel(token)),
+            Err(TryRecvError::Empty) => {
+                let shown = Shown::until_cancelled(&self.end, token);
+                self.when_empty(shown, |_| self.wait_or_cancel(token))
+            }
         }
     }
 
@@ -281,6 +298,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[must_use]
     pub fn as_crossbeam(&self) -> &Receiver<T> {
+        self.end.is_used();
         &self.rx
     }
 
@@ -302,6 +320,7 @@ impl<T> SafeReceiver<T> {
     /// assert_eq!(rx.iter().collect::<Vec<_>>(), [1]);
     /// ```
     pub fn close(&self) -> bool {
+        fault::pass(At::ChannelClose);
         self.core().close()
     }
 
@@ -328,6 +347,7 @@ impl<T> SafeReceiver<T> {
     /// ```
     #[must_use = "the backlog is in the vector; `close` leaves it in the channel"]
     pub fn close_and_drain(&self) -> Vec<T> {
+        fault::pass(At::ChannelClose);
         self.core().close_and_drain()
     }
 
@@ -344,6 +364,7 @@ impl<T> Deref for SafeReceiver<T> {
 
     #[inline]
     fn deref(&self) -> &Receiver<T> {
+        self.end.is_used();
         &self.rx
     }
 }
@@ -353,6 +374,7 @@ impl<T> Clone for SafeReceiver<T> {
         Self {
             rx: self.rx.clone(),
             last: self.last.clone(),
+            end: self.end.clone(),
         }
     }
 }

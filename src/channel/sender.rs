@@ -2,8 +2,10 @@
 
 use super::err::{SendCancelError, SendError, SendTimeoutError, TrySendError};
 use super::protocol::{Handle, Limit};
-use super::{SafeReceiver, deadline_after};
+use super::users::End;
+use super::{SafeReceiver, Shown, deadline_after};
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::sync::chan::{self, Unsent};
 use std::fmt;
@@ -47,11 +49,12 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct SafeSender<T> {
     handle: Handle<T>,
+    end: End,
 }
 
 impl<T> SafeSender<T> {
-    pub(super) fn new(handle: Handle<T>) -> Self {
-        Self { handle }
+    pub(super) fn new(handle: Handle<T>, end: End) -> Self {
+        Self { handle, end }
     }
 
     /// Sends, waiting for room.
@@ -81,8 +84,14 @@ impl<T> SafeSender<T> {
     #[inline]
     #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        fault::pass(At::ChannelSend);
+        self.end.is_used();
+        let limit = Limit {
+            shown: Shown::for_good(&self.end),
+            ..Limit::default()
+        };
         self.handle
-            .send(value, Limit::default())
+            .send(value, limit)
             .map_err(|unsent| match unsent {
                 Unsent::Closed(value) | Unsent::Stopped(value) | Unsent::TimedOut(value) => {
                     SendError(value)
@@ -111,6 +120,8 @@ impl<T> SafeSender<T> {
     /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        fault::pass(At::ChannelSend);
+        self.end.is_used();
         self.handle
             .try_send(value)
             .map_err(|refused| match refused {
@@ -169,9 +180,15 @@ impl<T> SafeSender<T> {
 
     #[track_caller]
     fn send_by(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        fault::pass(At::ChannelSend);
+        self.end.is_used();
         let limit = Limit {
             deadline,
-            stop: None,
+            shown: match deadline {
+                None => Shown::for_good(&self.end),
+                Some(_) => Shown::default(),
+            },
+            ..Limit::default()
         };
         self.handle
             .send(value, limit)
@@ -211,9 +228,12 @@ impl<T> SafeSender<T> {
     /// ```
     #[track_caller]
     pub fn send_or_cancel(&self, value: T, token: &CancelToken) -> Result<(), SendCancelError<T>> {
+        fault::pass(At::ChannelSend);
+        self.end.is_used();
         let limit = Limit {
             deadline: None,
             stop: Some(token.done()),
+            shown: Shown::until_cancelled(&self.end, token),
         };
         self.handle
             .send(value, limit)
@@ -249,6 +269,7 @@ impl<T> SafeSender<T> {
     /// assert!(rx.recv().is_err());
     /// ```
     pub fn close(&self) -> bool {
+        fault::pass(At::ChannelClose);
         self.handle.core().close()
     }
 
@@ -295,8 +316,10 @@ impl<T> SafeSender<T> {
 impl<T> Clone for SafeSender<T> {
     /// A clone of a closed sender is closed.
     fn clone(&self) -> Self {
+        fault::pass(At::ChannelClone);
         Self {
             handle: self.handle.clone(),
+            end: self.end.clone(),
         }
     }
 }

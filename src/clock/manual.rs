@@ -234,3 +234,41 @@ impl Manual {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Fired(AtomicUsize);
+
+    impl Timed for Fired {
+        fn fire(self: Arc<Self>, _due: Instant, _now: Instant) -> Option<Instant> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            None
+        }
+    }
+
+    /// Who looks at the time and registers after it has moved on has missed its advance.
+    #[test]
+    fn what_is_overdue_when_it_is_registered_fires_there_and_what_is_not_does_not() {
+        let clock = Clock::manual();
+        for advances in 1..4 {
+            clock.advance(Duration::from_nanos(10));
+            for (at, fired) in [(0, 1), (advances * 10, 1), (advances * 10 + 1, 0)] {
+                let timed = Arc::new(Fired::default());
+                let weak: Weak<dyn Timed> = Arc::downgrade(&(timed.clone() as Arc<dyn Timed>));
+                let timer = clock.register(Instant::from_nanos(at), weak).unwrap();
+                assert_eq!(timed.0.load(Ordering::SeqCst), fired, "{at}");
+                assert_eq!(clock.timers(), 1 - fired);
+                drop(timer);
+            }
+        }
+        let shown = format!("{clock:?}");
+        assert!(
+            shown.contains("Instant(30)") && shown.contains("timers: 0"),
+            "{shown}"
+        );
+    }
+}

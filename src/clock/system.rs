@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::queue::{DeadlineQueue, Key};
 use super::{Instant, Timed};
+use crate::fault::{Late, Leap};
 use crate::observe;
 use crate::sync::{Arc, Condvar, Mutex, Weak};
 use crate::threads::{self, Handle, Origin, Spec, ThreadError};
@@ -14,13 +15,14 @@ pub(super) struct System {
     /// Of who made the clock, and not of whoever needs its first timer.
     origin: Origin,
     zero: std::time::Instant,
+    leap: Leap,
     state: Mutex<State>,
     /// Signalled when the thread would sleep too long or should stop.
     changed: Condvar,
 }
 
 struct State {
-    queue: DeadlineQueue<Weak<dyn Timed>>,
+    queue: DeadlineQueue<Waiting>,
     leases: usize,
     thread: Option<Handle>,
     /// A thread serves while this is the number it was started with.
@@ -28,6 +30,12 @@ struct State {
     /// What the thread of the present generation does. One that is on its way out while the next
     /// serves already does not write here.
     sleep: Sleep,
+}
+
+/// Who is told when it is time.
+struct Waiting {
+    timed: Weak<dyn Timed>,
+    late: Late,
 }
 
 /// What the timer thread is doing, so that registering wakes it only when it must.
@@ -45,6 +53,7 @@ impl System {
             name,
             origin,
             zero: std::time::Instant::now(),
+            leap: Leap::new(),
             state: Mutex::new(State {
                 queue: DeadlineQueue::new(),
                 leases: 0,
@@ -57,19 +66,21 @@ impl System {
     }
 
     pub(super) fn now(&self) -> Instant {
-        let nanos = self.zero.elapsed().as_nanos();
-        Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let since = self.zero.elapsed().saturating_add(self.leap.ahead());
+        Instant::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn instant_at(&self, at: std::time::Instant) -> Instant {
         let since = at.saturating_duration_since(self.zero);
+        let since = since.saturating_add(self.leap.ahead());
         Instant::ZERO
             .checked_add(since)
             .unwrap_or(Instant::from_nanos(u64::MAX))
     }
 
     pub(super) fn to_std(&self, at: Instant) -> Option<std::time::Instant> {
-        self.zero.checked_add(Duration::from_nanos(at.as_nanos()))
+        let since = Duration::from_nanos(at.as_nanos()).saturating_sub(self.leap.ahead());
+        self.zero.checked_add(since)
     }
 
     pub(super) fn thread_runs(&self) -> bool {
@@ -83,7 +94,8 @@ impl System {
     ) -> Result<Key, ThreadError> {
         let mut state = self.state.lock();
         self.ensure_thread(&mut state)?;
-        let key = state.queue.insert(at, timed);
+        let late = Late::here();
+        let key = state.queue.insert(at, Waiting { timed, late });
         let oversleeps = match state.sleep {
             Sleep::Awake => false,
             Sleep::Until(wake) => at < wake,
@@ -155,13 +167,19 @@ impl System {
         let mut state = self.state.lock();
         while state.generation == generation {
             let now = self.now();
-            let due = state.queue.pop_due(now);
-            let Some((key, due, timed)) = due.map(|(key, due, timed)| (key, due, timed.upgrade()))
-            else {
+            let Some((key, due, waiting)) = state.queue.pop_due(now) else {
                 self.sleep(&mut state, generation);
                 continue;
             };
-            let Some(timed) = timed else { continue };
+            if let Some(delay) = waiting.late.put_off(due.as_nanos()) {
+                let later = now.checked_add(delay).unwrap_or(now);
+                state.queue.requeue(key, later);
+                continue;
+            }
+            let due = Instant::from_nanos(waiting.late.since(due.as_nanos()));
+            let Some(timed) = waiting.timed.upgrade() else {
+                continue;
+            };
             drop(state);
             observe::timer_late(|| now.duration_since(due));
             // Also drops `timed`, maybe the last reference, outside the lock.
@@ -174,6 +192,7 @@ impl System {
     }
 
     fn sleep(&self, state: &mut parking_lot::MutexGuard<'_, State>, generation: u64) {
+        self.leap.pass();
         let next = state.queue.next_deadline();
         state.sleep = next.map_or(Sleep::ForEver, Sleep::Until);
         let _wait = threads::waiting_on("reach the next deadline");

@@ -11,6 +11,7 @@ use super::response::Response;
 use super::server::Shared;
 use super::{request, routes};
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::group::{Group, GroupBuilder};
 use crate::io::{Interruptible, cancellation};
 use crate::sync::Arc;
@@ -61,6 +62,7 @@ fn welcome<'scope>(requests: &'scope Group<'scope, '_>, shared: &'scope Shared, 
     let theirs = stream.clone();
     let started = requests.try_spawn(move |token| {
         shared.enter();
+        fault::pass(At::DebugRequest);
         serve(shared, theirs, token).ok();
         Ok(())
     });

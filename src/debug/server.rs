@@ -10,6 +10,7 @@ use super::accept;
 use super::watched::Watched;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::diagnose::StackSignal;
 use crate::resilience::Bulkhead;
 use crate::sync::Arc;
 use crate::threads::{self, Handle, Spec, ThreadError};
@@ -81,6 +82,7 @@ pub(super) struct Shared {
     pub(super) since: Instant,
     allowed: Vec<String>,
     pub(super) metrics: Option<Render>,
+    pub(super) stack_signal: Option<StackSignal>,
     pub(super) watched: Watched,
     pub(super) dumps: Bulkhead,
     /// Apart from the dumps: code of the user's may hang, and then a dump is what is wanted.
@@ -120,6 +122,7 @@ pub struct DebugServerBuilder {
     exposed: bool,
     hosts: Vec<String>,
     metrics: Option<Render>,
+    stack_signal: Option<StackSignal>,
 }
 
 impl DebugServerBuilder {
@@ -156,6 +159,41 @@ impl DebugServerBuilder {
         self
     }
 
+    /// Also takes requests with `signals=1`, for the stacks of threads that run. A signal does something
+    /// to the threads that get it, as [`StackSignal`] says, so who looks can only have it if the program
+    /// allows it. Without this, such requests are answered 403.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::debug::DebugServer;
+    /// use cleanbreak::diagnose::StackSignal;
+    ///
+    /// let ask = |server: &DebugServer| {
+    ///     let mut client = TcpStream::connect(server.local_addr()).unwrap();
+    ///     let path = "/debug/threads?debug=2&signals=1";
+    ///     write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    ///     let mut answer = String::new();
+    ///     client.read_to_string(&mut answer).unwrap();
+    ///     answer
+    /// };
+    /// let builder = || DebugServer::builder().bind("127.0.0.1:0");
+    /// let without = builder().start(&CancelToken::new()).unwrap();
+    /// assert!(ask(&without).starts_with("HTTP/1.1 403"));
+    ///
+    /// let signal = StackSignal::install().unwrap();
+    /// let with = builder().stack_signal(signal).start(&CancelToken::new()).unwrap();
+    /// assert!(ask(&with).starts_with("HTTP/1.1 200"));
+    /// ```
+    pub fn stack_signal(mut self, signal: StackSignal) -> Self {
+        self.stack_signal = Some(signal);
+        self
+    }
+
     /// Listens, until `token` is cancelled or the server dropped. Time limits go by the token's
     /// clock.
     ///
@@ -188,11 +226,12 @@ impl DebugServerBuilder {
             clock,
             allowed: self.hosts,
             metrics: self.metrics,
+            stack_signal: self.stack_signal,
             watched: Watched::default(),
-            dumps: Bulkhead::new(1).with_queue(WAITING),
-            renders: Bulkhead::new(1).with_queue(WAITING),
+            dumps: Bulkhead::new(1).with_queue(WAITING).unlisted(),
+            renders: Bulkhead::new(1).with_queue(WAITING).unlisted(),
         });
-        let spec = Spec::new("debug-acceptor", Location::caller());
+        let spec = Spec::new("debug-acceptor", Location::caller()).under(shared.token.scope());
         let acceptor = shared.clone();
         let acceptor = threads::spawn(spec, move || accept::accept(&acceptor, listener));
         Ok(DebugServer {
@@ -211,6 +250,7 @@ impl DebugServer {
             exposed: false,
             hosts: Vec::new(),
             metrics: None,
+            stack_signal: None,
         }
     }
 
@@ -311,6 +351,7 @@ impl fmt::Debug for DebugServerBuilder {
             .field("bind", &self.bind)
             .field("exposed", &self.exposed)
             .field("hosts", &self.hosts)
+            .field("stack_signal", &self.stack_signal)
             .finish_non_exhaustive()
     }
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::capture::{self, Captured};
+use super::signal::StackSignal;
 use super::stack::StackProblem;
 use super::thread::{DumpedThread, OsState, SystemCall};
 use super::{json, pprof, stacks, text};
+use crate::fault::{self, At};
 use crate::sync::Arc;
+use crate::threads::{self, Deadlock};
 
 /// All threads of the process at (nearly) one moment. See the [module](super).
 ///
@@ -51,6 +55,7 @@ use crate::sync::Arc;
 pub struct ThreadDump {
     pub(super) threads: Vec<DumpedThread>,
     pub(super) problems: Vec<String>,
+    pub(super) deadlocks: Vec<Deadlock>,
     pub(super) modules: Vec<Module>,
 }
 
@@ -79,6 +84,15 @@ impl ThreadDump {
     }
 
     /// A dump of some threads only, or without stacks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::diagnose::ThreadDump;
+    ///
+    /// let list = ThreadDump::builder().stacks(false).capture(); // cheap: names, states, waits
+    /// assert!(list.threads().iter().all(|thread| thread.stack.frames().is_empty()));
+    /// ```
     #[must_use]
     pub fn builder() -> DumpBuilder {
         DumpBuilder::default()
@@ -95,6 +109,22 @@ impl ThreadDump {
     #[must_use]
     pub fn current(&self) -> Option<&DumpedThread> {
         self.threads.iter().find(|thread| thread.is_current)
+    }
+
+    /// Threads that wait for each other, as [`threads::deadlocks`](crate::threads::deadlocks()) found
+    /// them right after the stacks; none in a dump of [some threads](DumpBuilder::only).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::diagnose::ThreadDump;
+    ///
+    /// let dump = ThreadDump::capture();
+    /// assert!(dump.deadlocks().is_empty(), "{}", dump.deadlocks()[0]);
+    /// ```
+    #[must_use]
+    pub fn deadlocks(&self) -> &[Deadlock] {
+        &self.deadlocks
     }
 
     /// What went wrong with the dump as a whole, in words. What is missing of one thread, its
@@ -248,6 +278,9 @@ pub struct DumpBuilder {
     pub(super) max_frames: usize,
     pub(super) attempts: u32,
     pub(super) only: Option<BTreeSet<u32>>,
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is none"))]
+    pub(super) signal: Option<StackSignal>,
+    pub(super) patience: Duration,
 }
 
 impl Default for DumpBuilder {
@@ -257,6 +290,8 @@ impl Default for DumpBuilder {
             max_frames: 128,
             attempts: 3,
             only: None,
+            signal: None,
+            patience: Duration::from_secs(3),
         }
     }
 }
@@ -278,7 +313,8 @@ impl DumpBuilder {
     }
 
     /// How often to look at a thread that runs, before it is listed as running without a stack. At
-    /// least once. Default: 3 times, right after each other.
+    /// least once. Default: 3 times, right after each other. With a [signal](Self::signal), how often
+    /// to ask such a thread whose answer cannot be used.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
@@ -293,22 +329,60 @@ impl DumpBuilder {
         self
     }
 
+    /// Also takes the stacks of threads that run, by a signal: each copies its own stack in a handler.
+    /// Off by default. Only those threads get one that a look from outside has not brought a stack
+    /// of: that run, that may not be looked at, or whose stack came out incomplete for want of a
+    /// register. See [`StackSignal`] for what that does to them.
+    #[must_use]
+    pub fn signal(mut self, signal: StackSignal) -> Self {
+        self.signal = Some(signal);
+        self
+    }
+
+    /// How long to wait for threads that were sent a [signal](Self::signal), all together: one that
+    /// runs takes it when it next gets a processor. One that still has not is flagged; the signal
+    /// does nothing when it comes later. Default: 3 s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use std::time::Duration;
+    /// use cleanbreak::diagnose::{StackSignal, TakenBy, ThreadDump};
+    ///
+    /// let signal = StackSignal::install().unwrap();
+    /// let dump = ThreadDump::builder().signal(signal).patience(Duration::from_secs(1)).capture();
+    /// let own = dump.current().unwrap();
+    /// assert_eq!(own.stack.taken_by(), TakenBy::Own); // who takes the dump needs no signal
+    /// ```
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Takes the dump. See [`ThreadDump::capture`].
     #[must_use]
     #[inline(never)]
     pub fn capture(&self) -> ThreadDump {
+        fault::pass(At::DiagnoseDump);
         let here = stacks::here();
         let captured = capture::capture(self, here);
         // After the call: it must not be one that replaces this function's frame.
         std::hint::black_box(&here);
         let Captured {
-            threads,
+            threads: dumped,
             problems,
             modules,
         } = captured;
+        let deadlocks = match self.only {
+            None => threads::deadlocks(),
+            Some(_) => Vec::new(),
+        };
         ThreadDump {
-            threads,
+            threads: dumped,
             problems,
+            deadlocks,
             modules,
         }
     }

@@ -28,6 +28,7 @@ pub struct Stack {
     /// So many frames are left out, after so many of `frames`.
     pub(super) omitted: Option<(usize, usize)>,
     pub(super) problem: Option<StackProblem>,
+    pub(super) taken: TakenBy,
     /// What makes two stacks the same, also where frames are left out.
     pub(super) addresses: Arc<[u64]>,
 }
@@ -62,6 +63,22 @@ impl Stack {
         self.problem
     }
 
+    /// How it was taken. Of a thread without a stack, how that was last tried.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use cleanbreak::diagnose::{TakenBy, ThreadDump};
+    ///
+    /// let dump = ThreadDump::capture();
+    /// assert_eq!(dump.current().unwrap().stack.taken_by(), TakenBy::Own);
+    /// ```
+    #[must_use]
+    pub fn taken_by(&self) -> TakenBy {
+        self.taken
+    }
+
     /// How many calls in the middle of a deep stack are left out of [`frames`](Self::frames), and
     /// after how many frames they would come. See [`max_frames`](super::DumpBuilder::max_frames).
     #[must_use]
@@ -80,6 +97,38 @@ impl Stack {
                 let gap = gap.map(|(count, _)| Line::Omitted(count));
                 gap.into_iter().chain([Line::Frame(frame)])
             })
+    }
+}
+
+/// How a stack was taken; from [`Stack::taken_by`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::diagnose::TakenBy;
+///
+/// assert_eq!(TakenBy::default(), TakenBy::Look); // no thread gets a signal unless one is asked for
+/// assert_ne!(TakenBy::Signal.to_string(), TakenBy::Own.to_string());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TakenBy {
+    /// By a look from outside, while the thread slept.
+    #[default]
+    Look,
+    /// By the thread itself, in a [signal handler](super::DumpBuilder::signal) that copied it.
+    Signal,
+    /// By the thread itself: it took the dump.
+    Own,
+}
+
+impl fmt::Display for TakenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Look => "look",
+            Self::Signal => "signal",
+            Self::Own => "own",
+        })
     }
 }
 
@@ -250,6 +299,15 @@ pub enum StackProblem {
     Running,
     /// The thread slept, but ran each time before its stack had been copied.
     KeptRunning,
+    /// The thread runs, and blocks the [signal](super::DumpBuilder::signal); or it blocks one whose
+    /// handler has a stack of its own, so that it may be in that.
+    SignalBlocked,
+    /// The thread has not taken the [signal](super::DumpBuilder::signal) in
+    /// [time](super::DumpBuilder::patience): it has had no processor, or is stopped.
+    SignalLate,
+    /// The system refuses to send more [signals](super::DumpBuilder::signal), or there is no memory
+    /// for another copy.
+    SignalRefused,
     /// The thread has ended.
     Ended,
     /// The system did not let the dump look.
@@ -273,6 +331,9 @@ impl fmt::Display for StackProblem {
             Self::Unsupported => "stacks are not supported here",
             Self::Running => "the thread is running",
             Self::KeptRunning => "the thread ran each time it was looked at",
+            Self::SignalBlocked => "the thread blocks signals, or is in the handler of one",
+            Self::SignalLate => "the thread did not take the signal for its stack in time",
+            Self::SignalRefused => "the system refused the signal for its stack",
             Self::Ended => "the thread has ended",
             Self::Denied => "the system did not let it be read",
             Self::NoUnwindInfo => "a function without unwind information",

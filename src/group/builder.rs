@@ -5,13 +5,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::process::abort;
 use std::time::Duration;
 
 use super::cache::ThreadCache;
 use super::end::{End, First, why};
 use super::lender::{OwnThreads, Roster};
+use super::list::Shown;
 use super::packet::Policy;
 use super::queue::{Lender, Queue};
 use super::spawn::Group;
@@ -378,8 +379,10 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
         body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E, B>) -> Result<T, E>,
     ) -> Result<ControlFlow<B, T>, E> {
         let queue = Queue::new(self.lender(), self.limit, self.backlog);
+        let name = self.name.clone();
+        let shown = Shown::new(name, Location::caller(), token.child(), queue);
         let group = Group {
-            end: End::new(self.name.clone(), token.child(), queue, self.watch.clone()),
+            end: End::new(shown, self.watch.clone()),
             policy: self.policy,
             scope: PhantomData,
             env: PhantomData,

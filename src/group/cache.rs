@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::lender::Roster;
 use super::queue::{Lender, look_a_while};
+use crate::fault::{self, At};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::threads::{self, Origin, Spec, Task, ThreadError};
 
@@ -166,6 +167,7 @@ impl Lender for CachedThreads {
 
 impl Shared {
     fn lend(shared: &Arc<Self>, loan: Loan) -> Result<(), ThreadError> {
+        fault::pass(At::GroupLend);
         let mut state = shared.state.lock();
         let lent = loan.lent.clone();
         lent.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::end::{End, First, Payload, why};
 use super::erase::Run;
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::observe::{self, Ended};
 use crate::sync::{Arc, Mutex};
 use crate::threads::{self, Inherited, Task as Named};
@@ -116,6 +117,13 @@ enum State<F, R, E> {
     Taken,
 }
 
+impl<F, R, E, B> Packet<'_, F, R, E, B> {
+    /// As the queue knows it, too.
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
 impl<'scope, F, R, E, B> Packet<'scope, F, R, E, B>
 where
     F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
@@ -143,7 +151,10 @@ where
 
     /// Takes the closure out, if it has not been.
     pub(super) fn take_task(&self) -> Option<F> {
-        self.take().map(|(task, _inherited)| task)
+        self.take().map(|(task, inherited)| {
+            inherited.give_back();
+            task
+        })
     }
 
     fn take(&self) -> Option<(F, Inherited)> {
@@ -169,7 +180,11 @@ where
                 Err(payload) => Err(self.panicked(payload)),
             };
         }
-        match catch_unwind(AssertUnwindSafe(|| task(token))) {
+        let run = || {
+            fault::run(At::GroupTask);
+            task(token)
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(value)) => {
                 self.tell(Ended::Completed);
                 Ok(value)
@@ -189,6 +204,7 @@ where
             return TaskError::Failed(error);
         }
         let why = why(&self.named, &error);
+        fault::pass(At::GroupBreak);
         match self.end.first(First::Error(error), why) {
             Ok(()) => TaskError::EndedGroup,
             Err(First::Error(error)) => TaskError::Failed(error),
@@ -217,10 +233,12 @@ where
         let Some((task, inherited)) = self.take() else {
             return;
         };
-        // One that is skipped may be on a thread that has another name.
-        if !self.end.token().is_cancelled() {
-            threads::run_task(&self.named);
-        }
+        // One that is skipped may be on a thread that has another name, and that waits.
+        let _joinable = (!self.end.token().is_cancelled()).then(|| {
+            let token = self.end.token();
+            threads::run_task_under(&self.named, token.id(), || token.scope());
+            threads::running(self.key())
+        });
         let outcome = {
             let _inside = inherited.enter();
             self.outcome(task)
@@ -232,7 +250,8 @@ where
 
 impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
     fn wait(&self) -> Result<R, TaskError<E>> {
-        self.end.await_task(&|| self.is_finished());
+        fault::pass(At::GroupJoin);
+        self.end.await_task(self.key(), &|| self.is_finished());
         match std::mem::replace(&mut *self.state.lock(), State::Taken) {
             State::Ended(outcome) => outcome,
             _ => unreachable!("only the one handle takes the result"),

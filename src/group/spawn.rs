@@ -10,6 +10,7 @@ use super::erase::{Run, erase};
 use super::packet::{Packet, Policy, Task};
 use super::queue::Refused;
 use crate::cancel::{CancelToken, Cancelled};
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::threads::{self, Task as Named, ThreadError};
 
@@ -94,6 +95,7 @@ impl<E, B> Group<'_, '_, E, B> {
     /// ```
     #[track_caller]
     pub fn break_with(&self, value: B) -> Result<(), B> {
+        fault::pass(At::GroupBreak);
         let why = format!(
             "group \"{}\" broken at {}",
             self.end.name(),
@@ -179,6 +181,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
+        fault::pass(At::GroupSpawn);
         let name = self.end.name().clone();
         self.submit(&Named::here(name), task)
     }
@@ -197,6 +200,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
+        fault::pass(At::GroupSpawn);
         self.submit(&Named::here(name.into()), task)
     }
 
@@ -209,6 +213,7 @@ where
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'scope,
     {
+        fault::pass(At::GroupSpawn);
         loop {
             let refused = match self.submit(named, task) {
                 Ok(handle) => return Ok(handle),
@@ -249,9 +254,9 @@ where
 
     #[track_caller]
     fn await_place(&self) {
-        let _wait = threads::waiting_on("get a place in a group");
+        let _wait = threads::awaiting("get a place in a group", self.end.place());
         let queue = self.end.queue().clone();
-        let nudge = self.token().on_cancel(move || queue.nudge());
+        let nudge = self.token().hook(move || queue.nudge());
         self.end.queue().await_place(|| self.token().is_cancelled());
         drop(nudge);
     }

@@ -5,13 +5,14 @@ use std::io::Write;
 use std::panic::Location;
 use std::time::Duration;
 
+use super::list::Shown;
 use super::queue::Queue;
 use crate::backoff::more_patience;
 use crate::cancel::CancelToken;
 use crate::clock::wait_until;
 use crate::contain::contain;
 use crate::sync::Arc;
-use crate::threads::{self, Record, WaitInfo};
+use crate::threads::{self, Deadlock, Part, Record, WaitInfo};
 
 /// A task that still runs, a good while after its group was cancelled.
 ///
@@ -57,6 +58,9 @@ pub struct Straggler {
     pub waiting: Option<WaitInfo>,
     /// Its stack, if reports show them; see the module `diagnose`.
     pub stack: Option<String>,
+    /// The deadlock that it is in, or held up by; see
+    /// [`threads::deadlocks`](crate::threads::deadlocks()).
+    pub deadlock: Option<Deadlock>,
     /// For how long the group has been waiting for it since the cancellation.
     pub overdue: Duration,
 }
@@ -74,7 +78,8 @@ impl fmt::Display for Straggler {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
         }?;
-        threads::StackText(self.stack.as_ref()).fmt(f)
+        threads::StackText(self.stack.as_ref()).fmt(f)?;
+        threads::DeadlockText(self.deadlock.as_ref()).fmt(f)
     }
 }
 
@@ -131,30 +136,27 @@ impl Watch {
     /// Waits until every task has ended. Reports those that run on after the cancellation, after
     /// `self.after`, then twice that, and so on.
     #[track_caller]
-    pub(super) fn await_end(&self, queue: &Arc<Queue>, token: &CancelToken) {
-        if !queue.await_end(None, || true) {
-            let _wait = threads::waiting_on("see the tasks of a group end");
-            self.watch(queue, token, Awaited::All);
+    pub(super) fn await_end(&self, group: &Arc<Shown>) {
+        if !group.queue.await_end(None, || true) {
+            let all = group.wait_for(Part::All);
+            let _wait = threads::awaiting("see the tasks of a group end", all);
+            self.watch(&group.queue, &group.token, Awaited::All);
         }
     }
 
-    /// Waits until one task has `ended`, and reports stragglers meanwhile.
+    /// Waits until the task of this key has `ended`, and reports stragglers meanwhile.
     #[track_caller]
-    pub(super) fn await_task(
-        &self,
-        queue: &Arc<Queue>,
-        token: &CancelToken,
-        ended: &dyn Fn() -> bool,
-    ) {
+    pub(super) fn await_task(&self, group: &Arc<Shown>, key: usize, ended: &dyn Fn() -> bool) {
         if !ended() {
-            let _wait = threads::waiting_on("join a task");
-            self.watch(queue, token, Awaited::Task(ended));
+            let task = group.wait_for(Part::Task(key));
+            let _wait = threads::awaiting("join a task", task);
+            self.watch(&group.queue, &group.token, Awaited::Task(ended));
         }
     }
 
     fn watch(&self, queue: &Arc<Queue>, token: &CancelToken, awaited: Awaited<'_>) {
         let nudged = queue.clone();
-        let nudge = token.on_cancel(move || nudged.nudge());
+        let nudge = token.hook(move || nudged.nudge());
         let ended = awaited.wait(queue, None, || token.is_cancelled());
         drop(nudge);
         if ended {
@@ -181,6 +183,7 @@ impl Watch {
     }
 
     fn report(&self, threads: &[Arc<Record>], overdue: Duration) {
+        let deadlocks = threads::Deadlocks::look();
         let describe = |thread: &Arc<Record>| {
             let task = thread.task()?;
             Some(Straggler {
@@ -188,6 +191,7 @@ impl Watch {
                 spawned_at: task.site,
                 waiting: thread.waiting(),
                 stack: thread.stack(),
+                deadlock: deadlocks.of(thread),
                 overdue,
             })
         };

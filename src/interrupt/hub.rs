@@ -25,6 +25,7 @@ use signal_hook::iterator::{self, Signals};
 use super::set::SignalSet;
 use super::{Interrupt, InterruptError, handler, signal_name};
 use crate::cancel::{CancelToken, Cause};
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::plain::Mutex;
 use crate::threads::{self, Handle, Origin, Spec};
@@ -98,6 +99,7 @@ fn subscribe(
     site: &'static Location<'static>,
     arm: impl FnOnce() -> Result<(), InterruptError>,
 ) -> Result<Subscription, InterruptError> {
+    fault::pass(At::InterruptSubscribe);
     let mut hub = HUB.lock();
     let ready = hub.prepare(signals, site).and_then(|()| arm());
     if let Err(error) = ready {

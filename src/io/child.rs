@@ -10,6 +10,7 @@ use super::exit::Exit;
 use super::wait::{Limit, What};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::threads;
 
 const WAIT: &str = "see a child process end";
@@ -137,6 +138,7 @@ pub(super) fn wait_within(
     limit: Limit<'_>,
     what: What,
 ) -> io::Result<ExitStatus> {
+    fault::pass(At::IoChild);
     limit.token.check()?;
     drop(child.stdin.take());
     loop {

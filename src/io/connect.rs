@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 use super::wait::{Interest, Limit, What, wait};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
+use crate::fault::{self, At};
 
 /// Connects to `address`, until `token` is cancelled: `TcpStream::connect`, with a way out.
 ///
@@ -133,6 +134,7 @@ pub fn connect_deadline(
 const CONNECT: &str = "connect";
 
 fn connect_within(address: &SocketAddr, limit: Limit<'_>, what: What) -> io::Result<TcpStream> {
+    fault::pass(At::IoAttempt);
     limit.token.check()?;
     let stream = new_socket(address)?;
     // The descriptor is new, so nobody shares its mode.

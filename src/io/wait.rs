@@ -24,6 +24,7 @@ use super::notify::{Listening, Notify};
 use super::waker::{self, Bell};
 use crate::cancel::{CancelToken, Registration};
 use crate::clock::{Instant, Timed, Timer};
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::threads;
 
@@ -198,7 +199,7 @@ impl<'a> Armed<'a> {
         Ok(Self {
             _alarm: Alarm::new(limit, &bell.0)?,
             _listening: notify.map(|notify| notify.listen(&bell.0)),
-            _hook: limit.token.on_cancel(move || ringer.ring()),
+            _hook: limit.token.hook(move || ringer.ring()),
             bell,
         })
     }
@@ -229,6 +230,7 @@ pub(super) fn wait(
     notify: Option<&Notify>,
     what: What,
 ) -> io::Result<Woken> {
+    fault::pass(At::IoWait);
     limit.token.check()?;
     if limit.remaining() == Some(Duration::ZERO) {
         return look(fds, notify);
@@ -245,7 +247,10 @@ pub(super) fn wait(
         if notify.is_some_and(Notify::take) {
             return Ok(Woken::Notified);
         }
-        let patience = limit.patience();
+        let patience = match fault::wakes_early(At::IoPoll) {
+            true => Some(Timespec::default()),
+            false => limit.patience(),
+        };
         match poll(&mut polled, patience.as_ref()) {
             Ok(0) if limit.remaining() == Some(Duration::ZERO) => return Err(timed_out()),
             // A signal handler of the application ran; it ends no wait, and prolongs none.
@@ -285,6 +290,7 @@ pub(super) fn block_on<T>(
     what: What,
     mut attempt: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
+    fault::pass(At::IoAttempt);
     loop {
         limit.token.check()?;
         match attempt() {

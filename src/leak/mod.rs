@@ -27,6 +27,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::time::Duration;
 
+use crate::fault::{self, At};
 use crate::threads::{self, Origin, OriginGuard, StackText, ThreadInfo};
 
 /// How long threads on their way out are waited for.
@@ -161,6 +162,7 @@ impl LeakCheck {
 
     fn end(&mut self) -> Result<(), LeakedThreads> {
         self.finished = true;
+        fault::pass(At::LeakCheck);
         let within = (!self.all).then_some(&self.mark);
         let threads = threads::await_retired(within, self.patience);
         match threads.is_empty() {

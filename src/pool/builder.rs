@@ -13,7 +13,7 @@ use crate::cancel::CancelToken;
 use crate::group::Roster;
 use crate::observe::PoolFacts;
 use crate::sync::{Arc, Mutex};
-use crate::threads::ThreadError;
+use crate::threads::{Place, ThreadError};
 
 /// How many tasks may wait for a worker when nothing else is said.
 const QUEUE: usize = 1024;
@@ -54,6 +54,19 @@ pub struct PoolBuilder<E = anyhow::Error> {
 
 impl PoolBuilder {
     /// A worker for each core, a queue of 1,024, errors of [`anyhow::Error`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::pool::{self, PoolBuilder};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let pool = PoolBuilder::new().build(&CancelToken::new()).unwrap(); // as `Pool::builder()`
+    /// let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    /// assert_eq!(pool.workers(), cores);
+    /// let found = pool::live().into_iter().find(|found| found.name == "pool").unwrap();
+    /// assert_eq!(found.bound, 1024);
+    /// ```
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism();
         Self {
@@ -188,6 +201,7 @@ impl<E: Send + 'static> PoolBuilder<E> {
             queue: Queue::new(self.queue),
             roster: Roster::default(),
             joining: Mutex::new(()),
+            place: Place::default(),
         });
         // If this fails, the pool's drop joins what there is.
         let pool = Pool::new(shared);

@@ -9,13 +9,14 @@ use super::detached::Detached;
 use super::err::{SubmitError, SubmitErrorKind};
 use super::job::{Job, Packet, Run};
 use super::list::{self, Entry};
-use super::queue::{Label, Refused};
+use super::queue::{Label, Labelled, Refused};
 use super::report::{Report, Shutdown};
 use super::shared::Shared;
 use crate::cancel::{CancelToken, Registration};
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::sync::{Arc, Weak};
-use crate::threads::{self, ThreadError};
+use crate::threads::{self, Awaits, Part, ThreadError};
 
 /// Workers that serve a bounded queue of tasks; see the [module](super) for what is promised.
 ///
@@ -72,7 +73,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(super) fn new(shared: Arc<Shared<E>>) -> Self {
         // Weak, as the token that keeps the hook is in what is shared.
         let weak: Weak<Shared<E>> = Arc::downgrade(&shared);
-        let hook = shared.token.on_cancel(move || {
+        let hook = shared.token.hook(move || {
             if let Some(shared) = weak.upgrade() {
                 shared.cancel_backlog();
             }
@@ -345,6 +346,7 @@ impl<E: Send + 'static> Pool<E> {
     /// assert!(pool.resize(1).is_err());
     /// ```
     pub fn resize(&self, workers: usize) -> Result<(), ThreadError> {
+        fault::pass(At::PoolShutdown);
         self.shared.resize(workers)
     }
 
@@ -382,7 +384,9 @@ impl<E: Send + 'static> Pool<E> {
     /// }
     /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_closed());
     /// ```
+    #[track_caller]
     pub fn shutdown(&self, policy: Shutdown) -> Report<E> {
+        fault::pass(At::PoolShutdown);
         self.shared.shutdown(policy)
     }
 }
@@ -571,7 +575,10 @@ impl<E: Send + 'static> Submission<'_, E> {
         let (name, site) = (self.name, Location::caller());
         let packet = Packet::new(Label { name, site }, self.timeout, task);
         match shared.push(packet.clone(), &patience) {
-            Ok(()) => Ok(Job::new(packet, shared.token.clock().clone())),
+            Ok(()) => {
+                let awaits = shared.place.of(shared, Part::Task(packet.key()));
+                Ok(Job::new(packet, shared.token.clock().clone(), awaits))
+            }
             Err((kind, _)) => {
                 let task = packet.take_task().expect("a refused task has not run");
                 Err(SubmitError::new(kind, task))
@@ -587,6 +594,7 @@ impl<E: Send + 'static> Shared<E> {
         mut job: Arc<dyn Run<E>>,
         patience: &Patience,
     ) -> Result<(), (SubmitErrorKind, Arc<dyn Run<E>>)> {
+        fault::pass(At::PoolSubmit);
         loop {
             let (inside, cancelled) = (self.serves_here(), self.token.is_cancelled());
             // Before, as a worker may be faster than this thread.
@@ -605,7 +613,11 @@ impl<E: Send + 'static> Shared<E> {
                 (Refused::Full, Patience::None) => return Err((SubmitErrorKind::Full, job)),
                 (Refused::Full, Patience::Until(deadline)) => *deadline,
             };
-            let _wait = threads::waiting_on("get a place in a pool");
+            let awaits = match deadline {
+                None => self.place.of(self, Part::Place),
+                Some(_) => Awaits::default(),
+            };
+            let _wait = threads::awaiting("get a place in a pool", awaits);
             if !self.await_place(deadline) {
                 return Err((SubmitErrorKind::Timeout, job));
             }

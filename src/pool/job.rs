@@ -12,17 +12,18 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::time::Duration;
 
 use super::queue::{Label, Labelled, Outcome};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant, wait_until};
 use crate::contain::drop_contained;
+use crate::fault::{self, At};
 use crate::group::PanicPayload;
 use crate::observe::{PoolFacts, Stopwatch};
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::threads::{self, Inherited, Task as Named};
+use crate::threads::{self, Awaits, Inherited, Task as Named};
 
 /// The side of a packet that the queue and its workers see.
 pub(super) trait Run<E>: Labelled + Send + Sync {
@@ -47,10 +48,22 @@ pub(super) trait Run<E>: Labelled + Send + Sync {
 trait Slot<R, E>: Send + Sync {
     /// Lets those who wait look at their condition again.
     fn nudge(&self);
-    fn await_end(&self, deadline: Option<std::time::Instant>, give_up: &dyn Fn() -> bool) -> bool;
+    fn await_end(
+        &self,
+        shown: Shown,
+        deadline: Option<std::time::Instant>,
+        give_up: &dyn Fn() -> bool,
+    ) -> bool;
     fn take(&self) -> Result<R, JobError<E>>;
     fn is_finished(&self) -> bool;
     fn cancel(&self) -> bool;
+}
+
+/// What a wait for a task shows.
+#[derive(Clone, Copy)]
+struct Shown {
+    awaits: Awaits,
+    at: &'static Location<'static>,
 }
 
 /// What a worker keeps from task to task.
@@ -155,7 +168,9 @@ impl<F> Asked<F> {
         Self { task, inherited }
     }
 
+    /// Of what was refused.
     pub(super) fn into_task(self) -> F {
+        self.inherited.give_back();
         self.task
     }
 }
@@ -217,7 +232,11 @@ where
         drop_contained(task);
         return (Outcome::Cancelled, Err(JobError::Cancelled));
     }
-    match catch_unwind(AssertUnwindSafe(|| task(token))) {
+    let run = || {
+        fault::run(At::PoolTask);
+        task(token)
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => (Outcome::Completed, Ok(value)),
         Ok(Err(error)) => (Outcome::Failed, Err(JobError::Failed(error))),
         Err(payload) => {
@@ -230,6 +249,10 @@ where
 impl<F, R, E> Labelled for Packet<F, R, E> {
     fn label(&self) -> Label {
         self.label.clone()
+    }
+
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -251,7 +274,9 @@ where
             worker.give_back(token, self.timeout);
             return Outcome::Cancelled;
         };
+        let joinable = threads::running(self.key());
         let (outcome, result) = worker.run(&self.label, self.timeout, self.queued, task, &token);
+        drop(joinable);
         self.end(result);
         worker.give_back(token, self.timeout);
         outcome
@@ -302,12 +327,17 @@ where
         self.ended.notify_all();
     }
 
-    fn await_end(&self, deadline: Option<std::time::Instant>, give_up: &dyn Fn() -> bool) -> bool {
+    fn await_end(
+        &self,
+        shown: Shown,
+        deadline: Option<std::time::Instant>,
+        give_up: &dyn Fn() -> bool,
+    ) -> bool {
         let mut state = self.state.lock();
         if !state.is_open() {
             return true;
         }
-        let _wait = threads::waiting_on("join a task of a pool");
+        let _wait = threads::awaiting_at("join a task of a pool", shown.awaits, shown.at);
         while state.is_open() && !give_up() {
             match deadline {
                 None => self.ended.wait(&mut state),
@@ -365,7 +395,8 @@ impl<F, R, E> Packet<F, R, E> {
 /// can wait for a limited time. Dropping it does nothing: the task runs all the same.
 ///
 /// A task that joins another of the same pool may wait for one that waits, in turn, for the worker
-/// that it occupies itself: nothing finds that deadlock. Hand results on by a channel instead.
+/// that it occupies itself. [`threads::deadlocks`](crate::threads::deadlocks()) names that, but nothing
+/// ends it; hand results on by a channel instead.
 ///
 /// # Examples
 ///
@@ -388,15 +419,20 @@ impl<F, R, E> Packet<F, R, E> {
 pub struct Job<R, E = anyhow::Error> {
     slot: Arc<dyn Slot<R, E>>,
     clock: Clock,
+    /// What a join waits for.
+    awaits: Awaits,
 }
 
 impl<R: Send + 'static, E: Send + 'static> Job<R, E> {
-    pub(super) fn new<F>(packet: Arc<Packet<F, R, E>>, clock: Clock) -> Self
+    pub(super) fn new<F>(packet: Arc<Packet<F, R, E>>, clock: Clock, awaits: Awaits) -> Self
     where
         F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'static,
     {
-        let slot = packet;
-        Self { slot, clock }
+        Self {
+            slot: packet,
+            clock,
+            awaits,
+        }
     }
 }
 
@@ -410,7 +446,8 @@ impl<R: 'static, E: 'static> Job<R, E> {
     /// [`JobError`] says why there is no result: its error, its panic, or that it never ran.
     #[track_caller]
     pub fn join(self) -> Result<R, JobError<E>> {
-        self.slot.await_end(None, &|| false);
+        fault::pass(At::PoolJoin);
+        self.slot.await_end(self.shown(), None, &|| false);
         self.slot.take()
     }
 
@@ -466,9 +503,23 @@ impl<R: 'static, E: 'static> Job<R, E> {
     }
 
     #[track_caller]
+    fn shown(&self) -> Shown {
+        Shown {
+            awaits: self.awaits,
+            at: Location::caller(),
+        }
+    }
+
+    #[track_caller]
     fn join_until(self, deadline: Option<Instant>) -> Result<Result<R, JobError<E>>, Self> {
+        fault::pass(At::PoolJoin);
         let nudged = self.slot.clone();
-        let wait = |at, give_up: &dyn Fn() -> bool| self.slot.await_end(at, give_up);
+        let mut shown = self.shown();
+        if deadline.is_some() {
+            // A wait that ends by itself is no deadlock.
+            shown.awaits = Awaits::default();
+        }
+        let wait = |at, give_up: &dyn Fn() -> bool| self.slot.await_end(shown, at, give_up);
         match self.is_finished() || wait_until(&self.clock, deadline, move || nudged.nudge(), wait)
         {
             true => Ok(self.slot.take()),

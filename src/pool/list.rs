@@ -8,6 +8,7 @@ use super::shared::Shared;
 use crate::contain::drop_contained;
 use crate::roll::{Listed, Roll};
 use crate::sync::{Arc, Weak};
+use crate::threads::{Awaited, Needs, Part, Who};
 
 static POOLS: Roll<dyn Look> = Roll::new();
 
@@ -108,6 +109,46 @@ impl<E: Send + 'static> Look for Shared<E> {
             cancelled,
             abandoned,
             open: found.open,
+        }
+    }
+}
+
+impl<E: Send + 'static> Awaited for Shared<E> {
+    fn needs(&self, part: Part) -> Needs {
+        let key = match part {
+            Part::Task(key) => key,
+            _ => 0,
+        };
+        let found = self.queue.standing(key);
+        let records = found.running.iter().filter_map(|it| it.record.as_ref());
+        let busy = || records.clone().map(|record| record.id()).collect();
+        match part {
+            Part::All => Needs {
+                who: Who::All(busy()),
+                or: None,
+            },
+            Part::Task(key) if !found.has_key => Needs {
+                who: Who::RunnerOf(key),
+                or: None,
+            },
+            Part::Task(_) if found.all_busy => self.until_cancelled(busy()),
+            Part::Place if found.all_busy && found.full => self.until_cancelled(busy()),
+            _ => Needs::default(),
+        }
+    }
+}
+
+impl<E> Shared<E> {
+    /// Needs that a cancel makes an end of. A deadline is such a cancel, and comes by itself.
+    fn until_cancelled(&self, who: Vec<u64>) -> Needs {
+        if self.token.is_cancelled() || self.token.deadline().is_some() {
+            return Needs::default();
+        }
+        let name = &self.name;
+        let or = format!("a cancel of pool \"{name}\", a shutdown that abandons, or more workers");
+        Needs {
+            who: Who::AnyOf(who),
+            or: Some(or),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::cancel::CancelToken;
 use crate::clock::Instant;
 use crate::contain::contain;
 use crate::sync::Arc;
-use crate::threads::{StackText, WaitInfo};
+use crate::threads::{Deadlock, DeadlockText, Deadlocks, StackText, WaitInfo};
 
 /// What a shutdown does with the tasks that have not ended.
 ///
@@ -281,6 +281,9 @@ pub struct Stuck {
     pub waiting: Option<WaitInfo>,
     /// Its stack, if reports show them; see the module `diagnose`.
     pub stack: Option<String>,
+    /// The deadlock that it is in, or held up by; see
+    /// [`threads::deadlocks`](crate::threads::deadlocks()).
+    pub deadlock: Option<Deadlock>,
     /// For how long the shutdown has been waiting without seeing any task end; zero in a report
     /// from inside a task, which does not wait.
     pub overdue: Duration,
@@ -299,12 +302,19 @@ impl fmt::Display for Stuck {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
         }?;
-        StackText(self.stack.as_ref()).fmt(f)
+        StackText(self.stack.as_ref()).fmt(f)?;
+        DeadlockText(self.deadlock.as_ref()).fmt(f)
     }
 }
 
 fn stuck(running: Vec<Running>, pool: &Arc<str>, overdue: Duration) -> Vec<Stuck> {
+    if running.is_empty() {
+        return Vec::new();
+    }
+    let deadlocks = Deadlocks::look();
+    let deadlock = |running: &Running| deadlocks.of(running.record.as_deref()?);
     let describe = |running: Running| Stuck {
+        deadlock: deadlock(&running),
         name: running.label.name.as_ref().unwrap_or(pool).to_string(),
         submitted_at: running.label.site,
         waiting: running.record.as_ref().and_then(|record| record.waiting()),

@@ -14,7 +14,7 @@ use crate::contain::drop_contained;
 use crate::group::Roster;
 use crate::observe::{Ended, PoolFacts};
 use crate::sync::{Arc, Mutex};
-use crate::threads::{Spec, Task as Named, ThreadError, current_record};
+use crate::threads::{self, Part, Place, Spec, Task as Named, ThreadError, current_record};
 
 pub(super) struct Shared<E> {
     pub(super) name: Arc<str>,
@@ -27,6 +27,8 @@ pub(super) struct Shared<E> {
     pub(super) roster: Roster,
     /// Held while the threads are joined, so that of two shutdowns neither returns before.
     pub(super) joining: Mutex<()>,
+    /// Among the things that threads wait for.
+    pub(super) place: Place,
 }
 
 impl From<Outcome> for Ended {
@@ -79,6 +81,7 @@ impl<E: Send + 'static> Shared<E> {
         let spec = Spec {
             task: named.clone(),
             stack_size: self.stack_size,
+            scope: Some(self.token.scope()),
         };
         let shared = self.clone();
         let started = self.roster.start(spec, move || {
@@ -131,6 +134,7 @@ impl<E: Send + 'static> Shared<E> {
 
     /// Shuts the pool down. When it does not return early (stuck tasks, or a call from inside a
     /// task), the threads have been joined.
+    #[track_caller]
     pub(super) fn shutdown(self: &Arc<Self>, policy: Shutdown) -> Report<E> {
         let nobody_serves = self.queue.close();
         if nobody_serves || policy == Shutdown::Abandon {
@@ -197,7 +201,10 @@ impl<E: Send + 'static> Shared<E> {
 
     /// Waits until every task has ended. When none has for a while, it reports those that run:
     /// after `watch.after`, then twice that, and so on. Returns how long nothing moved at the end.
+    #[track_caller]
     fn await_end(self: &Arc<Self>) -> Duration {
+        let all = self.place.of(self, Part::All);
+        let _wait = threads::awaiting("see the tasks of a pool end", all);
         let clock = self.token.clock();
         let (mut start, mut patience) = (clock.now(), self.watch.after);
         let mut ended = self.queue.ended();

@@ -77,6 +77,7 @@ use std::time::Duration;
 
 use crate::cancel::{CancelKind, CancelToken};
 use crate::clock::Clock;
+use crate::fault::{self, At};
 use crate::flow::{Exit, repeat};
 use crate::observe::{self, Breakpoint, SpanGuard, Stopwatch};
 use crate::sync::Arc;
@@ -309,6 +310,7 @@ impl Probe {
     /// the first after the wait if the loop says when it is [`idle`](Self::idle).
     #[inline]
     pub fn pass(&mut self) {
+        fault::pass(At::ProbePass);
         self.passes += 1;
         let alarmed = self.shared.begin(self.passes);
         if self.passes >= self.next || alarmed {

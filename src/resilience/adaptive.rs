@@ -10,6 +10,7 @@ use super::permits::{MOST, Permits};
 use super::semaphore::{AcquireError, acquire};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::{Arc, Mutex};
 
@@ -341,6 +342,7 @@ impl AdaptiveLimit {
     /// Those of [`Bulkhead::acquire`](super::Bulkhead::acquire).
     #[track_caller]
     pub fn acquire(&self, token: &CancelToken) -> Result<AdaptivePermit<'_>, AcquireError> {
+        fault::pass(At::AdaptiveAcquire);
         acquire(&self.inner.permits, token, None)?;
         Ok(self.permit())
     }
@@ -372,6 +374,7 @@ impl AdaptiveLimit {
         timeout: Duration,
     ) -> Result<AdaptivePermit<'_>, AcquireError> {
         let deadline = token.clock().deadline_after(timeout);
+        fault::pass(At::AdaptiveAcquire);
         acquire(&self.inner.permits, token, deadline)?;
         Ok(self.permit())
     }
@@ -382,6 +385,7 @@ impl AdaptiveLimit {
     ///
     /// [`Full`](AcquireError::Full) or [`Closed`](AcquireError::Closed).
     pub fn try_acquire(&self) -> Result<AdaptivePermit<'_>, AcquireError> {
+        fault::pass(At::AdaptiveAcquire);
         self.inner.permits.try_acquire()?;
         Ok(self.permit())
     }
@@ -507,6 +511,7 @@ impl AdaptiveLimit {
 
 impl Inner {
     fn end(&self, started: Instant, outcome: AdaptiveOutcome) {
+        fault::pass(At::AdaptiveReport);
         if outcome != AdaptiveOutcome::Ignored {
             let now = self.clock.now();
             let counts = self.permits.counts();

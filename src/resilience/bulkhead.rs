@@ -1,13 +1,16 @@
 //! So many calls at a time.
 
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
 use super::call::CallError;
+use super::list::ShownBulkhead;
 use super::permits::{MOST, Permits};
 use super::semaphore::{AcquireError, acquire};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::observe::BulkheadFacts;
 use crate::sync::Arc;
 
@@ -72,6 +75,8 @@ const QUEUE: usize = 1024;
 pub struct Bulkhead {
     permits: Arc<Permits>,
     facts: BulkheadFacts,
+    /// Its place in the list; `None` for one that is not shown.
+    shown: Option<Arc<ShownBulkhead>>,
 }
 
 impl Bulkhead {
@@ -82,6 +87,7 @@ impl Bulkhead {
     ///
     /// If there are more than 2³⁰ − 1.
     #[must_use]
+    #[track_caller]
     pub fn new(permits: usize) -> Self {
         Self::build(permits, QUEUE)
     }
@@ -89,15 +95,17 @@ impl Bulkhead {
     /// The same number of permits, with `places` to wait for one, as a new bulkhead. With none,
     /// [`acquire`](Self::acquire) never waits.
     #[must_use]
+    #[track_caller]
     pub fn with_queue(self, places: usize) -> Self {
         let facts = self.facts.clone();
-        Self {
-            facts,
-            ..Self::build(self.capacity(), places)
+        let built = Self::build(self.capacity(), places);
+        if let (Some(before), Some(shown)) = (&self.shown, &built.shown) {
+            before.tag.rename(&shown.tag);
         }
+        Self { facts, ..built }
     }
 
-    /// What it is called in metrics; without a name it is in none.
+    /// What it is called in metrics and lists; without a name it is in no metrics.
     ///
     /// # Examples
     ///
@@ -111,15 +119,31 @@ impl Bulkhead {
     /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
-        self.facts = BulkheadFacts::new(Some(&name.into()));
+        let name = name.into();
+        self.facts = BulkheadFacts::new(Some(&name));
+        if let Some(shown) = &self.shown {
+            shown.tag.name(&name);
+        }
         self
     }
 
+    /// For one that is the library's own affair.
+    #[cfg(all(feature = "debug-http", unix))]
+    pub(crate) fn unlisted(mut self) -> Self {
+        self.shown = None;
+        self
+    }
+
+    #[track_caller]
     fn build(permits: usize, places: usize) -> Self {
         assert!(permits <= MOST, "a bulkhead has 2^30 - 1 permits at most");
         let permits = Arc::new(Permits::new(permits, places));
-        let facts = BulkheadFacts::new(None);
-        Self { permits, facts }
+        let shown = ShownBulkhead::enlist(&permits, Location::caller());
+        Self {
+            permits,
+            facts: BulkheadFacts::new(None),
+            shown: Some(shown),
+        }
     }
 
     /// Takes a permit. Waits for it, in the order of arrival, until `token` is cancelled or the
@@ -193,6 +217,7 @@ impl Bulkhead {
         token: &CancelToken,
         deadline: Option<Instant>,
     ) -> Result<BulkheadPermit<'_>, AcquireError> {
+        fault::pass(At::BulkheadAcquire);
         acquire(&self.permits, token, deadline).inspect_err(|_| self.facts.refused())?;
         Ok(self.permit())
     }
@@ -204,6 +229,7 @@ impl Bulkhead {
     /// [`Full`](AcquireError::Full) or [`Closed`](AcquireError::Closed).
     #[inline]
     pub fn try_acquire(&self) -> Result<BulkheadPermit<'_>, AcquireError> {
+        fault::pass(At::BulkheadAcquire);
         let taken = self.permits.try_acquire();
         taken.inspect_err(|_| self.facts.refused())?;
         Ok(self.permit())
@@ -316,6 +342,7 @@ impl Bulkhead {
 
     #[inline]
     fn release(&self) {
+        fault::pass(At::BulkheadRelease);
         self.permits.release();
         self.facts.released();
     }

@@ -9,6 +9,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use super::latency::Latencies;
 use crate::cancel::{CancelToken, Cancelled};
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::group::{Group, GroupBuilder, SpawnError, Straggler, ThreadCache};
 use crate::observe;
 use crate::sync::{Arc, Mutex};
@@ -393,6 +394,7 @@ impl Inner {
                 result: None,
             };
             group.spawn(move |token: &CancelToken| {
+                fault::run(At::HedgeAttempt);
                 tell.with(operation(token));
                 Ok(())
             })

@@ -40,7 +40,7 @@ fn await_grant(
         let (permits, waiter) = (permits.clone(), waiter.clone());
         move || permits.nudge(&waiter)
     };
-    let told = token.on_cancel(nudge.clone());
+    let told = token.hook(nudge.clone());
     let mut waited = Waited::GaveUp;
     wait_until(token.clock(), deadline, nudge, |at, late| {
         let give_up = || token.is_cancelled() || late();

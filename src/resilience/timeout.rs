@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::spares::Spares;
 use crate::cancel::{CancelKind, CancelToken, Cancelled};
 use crate::clock::{Clock, TimerLease};
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::Arc;
 use crate::threads::ThreadError;
@@ -149,6 +150,7 @@ impl Timeout {
             let end = ended_by(token, &child).unwrap_or(EndedBy::Caller(cancelled));
             return Err(self.error(end, None));
         }
+        fault::run(At::TimeoutCall);
         match operation(&child) {
             Ok(value) => {
                 if let Some(spares) = &self.spares {

@@ -68,6 +68,18 @@ pub struct SupervisorBuilder {
 
 impl SupervisorBuilder {
     /// One for one; 10 restarts in 60 seconds; delays from 0.1 to 10 seconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::SupervisorBuilder;
+    /// use cleanbreak::CancelToken;
+    ///
+    /// // As `Supervisor::builder()`. Nothing to do yet, and that is no error.
+    /// let supervisor = SupervisorBuilder::new().start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.children().is_empty());
+    /// assert_eq!(supervisor.shutdown().name, "supervisor");
+    /// ```
     pub fn new() -> Self {
         let backoff = Backoff::exponential(Duration::from_millis(100));
         Self {
@@ -138,13 +150,10 @@ impl SupervisorBuilder {
     /// let time = clock.clone();
     /// let feed = ChildSpec::new("feed", move |cx| {
     ///     cx.ready();
+    ///     if cx.restarts() == 3 { return Ok(cx.token().wait()) }
     ///     is_ready.recv()?;
-    ///     match cx.restarts() {
-    ///         0 | 1 => anyhow::bail!("at once"),
-    ///         2 => time.advance(minute), // well for a minute, and then
-    ///         _ => return Ok(cx.token().wait()),
-    ///     }
-    ///     anyhow::bail!("again")
+    ///     if cx.restarts() == 2 { time.advance(minute) } // well for a minute
+    ///     anyhow::bail!("no route")
     /// });
     /// let supervisor = Supervisor::builder()
     ///     .healthy_after(minute)
@@ -269,6 +278,7 @@ impl SupervisorBuilder {
         let (started, is_started) = bounded(1);
         let shared = Shared::new(
             self.name.clone(),
+            Location::caller(),
             token.child(),
             inbox,
             self.listener.clone(),
@@ -277,7 +287,7 @@ impl SupervisorBuilder {
         // Before the thread, so that it finds the message of a token that is cancelled already.
         let supervisor = Supervisor::new(shared.clone());
         let manager = self.manager(shared.clone(), messages, started);
-        let spec = Spec::new(self.name.clone(), Location::caller());
+        let spec = Spec::new(self.name.clone(), Location::caller()).under(shared.token.scope());
         let thread = threads::spawn(spec, move || manager.serve())
             .map_err(|error| StartError::new(StartErrorKind::Thread(Arc::new(error))))?;
         *shared.thread.lock() = Some(thread);

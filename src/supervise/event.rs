@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::end::{ChildEnd, Contained};
 use super::report::{ChildInfo, GaveUp, Report};
 use crate::contain::contain;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 
 /// What happened to a supervisor or a child of it; see
@@ -110,7 +111,10 @@ impl Listener {
 
     /// Called with no lock held; a panic ends here.
     pub(super) fn tell(&self, event: &Event) {
-        contain(|| (**self.0)(event));
+        contain(|| {
+            fault::run(At::SuperviseEvent);
+            (**self.0)(event);
+        });
     }
 }
 

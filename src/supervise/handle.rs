@@ -8,10 +8,12 @@ use crossbeam_channel::{Receiver, bounded};
 use super::builder::SupervisorBuilder;
 use super::end::ChildEnd;
 use super::err::{AddError, ChildError, ChildErrorKind, StartError};
+use super::list;
 use super::report::{ChildInfo, Report};
 use super::shared::{Ask, Message, Reply, Role, Shared};
 use super::spec::ChildSpec;
 use crate::cancel::{CancelToken, Registration};
+use crate::roll::Listed;
 use crate::sync::Arc;
 use crate::threads;
 
@@ -66,6 +68,8 @@ pub struct Supervisor {
     shared: Arc<Shared>,
     /// Tells the supervisor's thread when the token is cancelled.
     _hook: Registration,
+    /// Until the drop has joined its threads.
+    _listed: Listed<Shared>,
 }
 
 impl Supervisor {
@@ -76,10 +80,11 @@ impl Supervisor {
 
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let inbox = shared.inbox.clone();
-        let hook = shared.token.on_cancel(move || {
+        let hook = shared.token.hook(move || {
             inbox.send(Message::Cancelled).ok();
         });
         Self {
+            _listed: list::enlist(&shared),
             shared,
             _hook: hook,
         }

@@ -16,6 +16,7 @@ use super::spec::{ChildSpec, Phase};
 use crate::backoff::Backoff;
 use crate::cancel::{CancelKind, Cancelled, Cause};
 use crate::contain::drop_contained;
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::Arc;
 use crate::threads;
@@ -114,6 +115,7 @@ impl Manager {
     pub(super) fn serve(mut self) {
         self.shared.enter(Role::Manager);
         loop {
+            fault::pass(At::SuperviseManage);
             while let Ok(message) = self.inbox.try_recv() {
                 self.hear(message);
             }

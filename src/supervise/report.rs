@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::end::ChildEnd;
 use crate::cancel::Cancelled;
 use crate::clock::Instant;
-use crate::threads::WaitInfo;
+use crate::threads::{Deadlock, DeadlockText, StackText, WaitInfo};
 
 /// What a child does.
 ///
@@ -130,6 +130,11 @@ pub struct ChildInfo {
     /// What it waits on, if it runs and the library can see it; see
     /// [`threads::waiting_on`](crate::threads::waiting_on).
     pub waiting: Option<WaitInfo>,
+    /// Of one that is stuck: its stack, if reports show them; see the module `diagnose`.
+    pub stack: Option<String>,
+    /// Of one that is stuck: the deadlock that it is in, or held up by; see
+    /// [`threads::deadlocks`](crate::threads::deadlocks()).
+    pub deadlock: Option<Deadlock>,
 }
 
 impl fmt::Display for ChildInfo {
@@ -147,7 +152,9 @@ impl fmt::Display for ChildInfo {
         match &self.waiting {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
-        }
+        }?;
+        StackText(self.stack.as_ref()).fmt(f)?;
+        DeadlockText(self.deadlock.as_ref()).fmt(f)
     }
 }
 

@@ -9,6 +9,7 @@ use super::shared::{Message, Role, Shared, Slot};
 use super::spec::{Body, ChildSpec};
 use crate::cancel::CancelToken;
 use crate::contain::drop_contained;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 use crate::threads::{self, Handle, Spec, ThreadError, current_record};
 
@@ -35,7 +36,7 @@ impl Run {
         let token = shared.token.shield();
         let thread = Slot::default();
         let context = context(shared, child, &token, id);
-        let mut spec = Spec::new(child.name.clone(), child.site);
+        let mut spec = Spec::new(child.name.clone(), child.site).under(token.scope());
         spec.stack_size = child.stack_size;
         let (shared, body, slot) = (shared.clone(), child.body.clone(), thread.clone());
         let handle = threads::spawn(spec, move || serve(&shared, body, context, &slot, id))?;
@@ -79,6 +80,7 @@ fn serve(shared: &Shared, body: Arc<Body>, context: Context, slot: &Slot, id: Ru
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let _span = shared.span.clone().enter();
+        fault::run(At::SuperviseRun);
         body(&context)
     }));
     let cancelled = context.token.cancelled();

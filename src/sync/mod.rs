@@ -7,6 +7,8 @@
 
 mod brief;
 pub(crate) mod chan;
+#[cfg(feature = "chaos")]
+mod early;
 
 pub(crate) use std::sync::{Arc, Weak};
 
@@ -19,7 +21,11 @@ pub(crate) mod plain {
 use std::convert::Infallible;
 
 pub(crate) use brief::{BriefMutex, BriefMutexGuard};
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(feature = "chaos")]
+pub(crate) use early::Condvar;
+#[cfg(not(feature = "chaos"))]
+pub(crate) use parking_lot::Condvar;
+pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::sync::Once;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::thread::ThreadId;

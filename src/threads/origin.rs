@@ -2,52 +2,85 @@
 
 use std::cell::RefCell;
 
+use crate::fault::{Line, LineGuard};
 use crate::observe::{SpanContext, SpanGuard};
 use crate::sync::Arc;
 
 thread_local! {
-    static ORIGIN: RefCell<Origin> = const { RefCell::new(Origin(None)) };
+    static MARK: RefCell<Option<Arc<Mark>>> = const { RefCell::new(None) };
 }
 
-/// What threads and tasks inherit from who asked for them: nothing, or a mark and all around it.
+/// What threads and tasks inherit from who asked for them: nothing, or a mark and all around it; and
+/// whose faults they have.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Origin(Option<Arc<Mark>>);
+pub(crate) struct Origin {
+    mark: Option<Arc<Mark>>,
+    line: Line,
+}
 
 #[derive(Debug)]
 struct Mark {
-    outer: Origin,
+    outer: Option<Arc<Self>>,
+}
+
+fn mark_here() -> Option<Arc<Mark>> {
+    let mark = MARK.try_with(|mark| mark.borrow().clone());
+    mark.unwrap_or_default()
 }
 
 impl Origin {
     /// That of the calling thread.
     pub(crate) fn here() -> Self {
-        let origin = ORIGIN.try_with(|origin| origin.borrow().clone());
-        origin.unwrap_or_default()
+        let (mark, line) = (mark_here(), Line::here());
+        Self { mark, line }
+    }
+
+    /// Of a thread that the calling one starts.
+    pub(super) fn of_new_thread() -> Self {
+        let (mark, line) = (mark_here(), Line::of_new_thread());
+        Self { mark, line }
+    }
+
+    /// Of a task that the calling thread submits.
+    fn of_new_task() -> Self {
+        let (mark, line) = (mark_here(), Line::of_new_task());
+        Self { mark, line }
     }
 
     /// Nobody's: for what the whole process shares.
     pub(crate) const fn nobody() -> Self {
-        Self(None)
+        Self {
+            mark: None,
+            line: Line::nobody(),
+        }
     }
 
     /// A new mark, inside that of the calling thread.
     pub(crate) fn mark() -> Self {
-        let outer = Self::here();
-        Self(Some(Arc::new(Mark { outer })))
+        let outer = mark_here();
+        Self {
+            mark: Some(Arc::new(Mark { outer })),
+            line: Line::here(),
+        }
     }
 
     /// Makes it that of the calling thread, until the guard is dropped.
     pub(crate) fn enter(&self) -> OriginGuard {
-        let enter = |origin: &RefCell<Self>| origin.replace(self.clone());
-        let before = ORIGIN.try_with(enter).unwrap_or_default();
-        OriginGuard { before }
+        let enter = |mark: &RefCell<Option<Arc<Mark>>>| mark.replace(self.mark.clone());
+        let before = MARK.try_with(enter).unwrap_or_default();
+        let _line = self.line.enter();
+        OriginGuard { before, _line }
+    }
+
+    fn is_nobody(&self) -> bool {
+        self.mark.is_none() && self.line.is_nobody()
     }
 
     /// Whether it is `mark`, or inside it.
     pub(crate) fn is_within(&self, mark: &Self) -> bool {
-        let Some(mark) = &mark.0 else { return false };
-        let mut at = self;
-        while let Some(own) = &at.0 {
+        let Some(mark) = &mark.mark else { return false };
+        let mut at = &self.mark;
+        while let Some(own) = at {
             if Arc::ptr_eq(own, mark) {
                 return true;
             }
@@ -60,13 +93,14 @@ impl Origin {
 /// Puts back what was before.
 #[derive(Debug)]
 pub(crate) struct OriginGuard {
-    before: Origin,
+    before: Option<Arc<Mark>>,
+    _line: LineGuard,
 }
 
 impl Drop for OriginGuard {
     fn drop(&mut self) {
         let before = std::mem::take(&mut self.before);
-        let ours = ORIGIN.try_with(|origin| origin.replace(before));
+        let ours = MARK.try_with(|mark| mark.replace(before));
         drop(ours);
     }
 }
@@ -89,14 +123,19 @@ impl Inherited {
     pub(crate) fn here() -> Self {
         Self {
             span: SpanContext::here(),
-            origin: Origin::here(),
+            origin: Origin::of_new_task(),
         }
+    }
+
+    /// It was for a task that was refused.
+    pub(crate) fn give_back(self) {
+        self.origin.line.give_back();
     }
 
     pub(crate) fn enter(self) -> InheritedGuard {
         InheritedGuard {
             _span: self.span.enter(),
-            _origin: self.origin.0.is_some().then(|| self.origin.enter()),
+            _origin: (!self.origin.is_nobody()).then(|| self.origin.enter()),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::panic::Location;
 use std::thread::{self, JoinHandle};
 
 use super::registry::{Record, Task};
+use super::scope::Scope;
+use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::Arc;
 
@@ -14,6 +16,8 @@ pub(crate) struct Spec {
     pub(crate) task: Task,
     /// Bytes; `None` for the platform's default.
     pub(crate) stack_size: Option<usize>,
+    /// The token that the thread works under, for lists.
+    pub(crate) scope: Option<Scope>,
 }
 
 impl Spec {
@@ -24,7 +28,14 @@ impl Spec {
                 site,
             },
             stack_size: None,
+            scope: None,
         }
+    }
+
+    /// For a thread that works under a token.
+    pub(crate) fn under(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
     }
 }
 
@@ -54,7 +65,11 @@ pub(crate) fn spawn(
     spec: Spec,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<Handle, ThreadError> {
-    let Spec { task, stack_size } = spec;
+    let Spec {
+        task,
+        stack_size,
+        scope,
+    } = spec;
     let mut builder = thread::Builder::new().name(task.name.to_string());
     if let Some(bytes) = stack_size {
         builder = builder.stack_size(bytes);
@@ -70,13 +85,19 @@ pub(crate) fn spawn(
             "the name of a thread must not contain a NUL byte",
         )));
     }
+    if fault::refuses(At::ThreadsSpawn) {
+        observe::spawn_failure();
+        return Err(error(io::Error::new(io::ErrorKind::WouldBlock, "chaos")));
+    }
     // Dropped, and so retired, with the closure when the spawn fails.
-    let retire = Retire(Record::enlist(task.clone()));
+    let retire = Retire(Record::enlist(task.clone(), scope));
     let started = builder.spawn(move || {
         let retire = retire;
         let _origin = retire.0.adopt();
         let _alive = observe::Alive::begin();
+        fault::pass(At::ThreadsStart);
         body();
+        fault::pass(At::ThreadsEnd);
     });
     started.map(|thread| Handle { thread }).map_err(|source| {
         observe::spawn_failure();

@@ -82,9 +82,12 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         /// `after(due, passed)` is the last grid point that is not in the future.
         #[test]
         fn the_last_tick_passed_is_the_last_on_the_grid_not_after_now(

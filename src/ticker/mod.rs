@@ -35,6 +35,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::{Clock, Instant, Timed, Timer};
+use crate::fault::{self, At};
 use crate::observe;
 use crate::roll::Listed;
 use crate::sync::{Arc, Mutex};
@@ -218,6 +219,7 @@ impl TickerBuilder {
     /// See [`TickerError`].
     #[track_caller]
     pub fn start(self) -> Result<Ticker, TickerError> {
+        fault::pass(At::TickerStart);
         let capacity = match self.missed {
             MissedTicks::Burst => BURST_CAPACITY,
             MissedTicks::Skip | MissedTicks::Delay => 1,
@@ -306,6 +308,7 @@ impl Ticker {
     /// Stops for good: ticks that were not taken are gone, the channel disconnects, blocked
     /// receivers wake. `true` for the call that did.
     pub fn stop(&self) -> bool {
+        fault::pass(At::TickerStop);
         let mut arm = self.arm.lock();
         let mut state = self.shared.state.lock();
         let stopped = state.sender.take().is_some();
@@ -344,6 +347,7 @@ impl Ticker {
     /// assert!(matches!(ticker.reset(Duration::from_secs(5)), Err(TickerError::Stopped)));
     /// ```
     pub fn reset(&self, period: Duration) -> Result<(), TickerError> {
+        fault::pass(At::TickerStop);
         let mut arm = self.arm.lock();
         let mut state = self.shared.state.lock();
         if state.sender.is_none() {

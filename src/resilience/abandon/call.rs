@@ -8,6 +8,7 @@ use super::Late;
 use super::shared::Shared;
 use crate::cancel::CancelToken;
 use crate::contain::contain;
+use crate::fault::{self, At};
 use crate::group::PanicPayload;
 use crate::sync::{Arc, Mutex};
 use crate::threads::{self, Handle};
@@ -128,7 +129,11 @@ where
         let Some(operation) = self.take_task() else {
             return true;
         };
-        let end = catch_unwind(AssertUnwindSafe(|| operation(token))).map_err(PanicPayload::new);
+        let run = || {
+            fault::run(At::AbandonCall);
+            operation(token)
+        };
+        let end = catch_unwind(AssertUnwindSafe(run)).map_err(PanicPayload::new);
         let mut phase = self.phase.lock();
         match std::mem::replace(&mut *phase, Phase::Taken) {
             Phase::Abandoned(late) => {

@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::state::{Snapshot, State};
 use crate::cancel::{CancelKind, CancelToken};
 use crate::clock::Clock;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 
 /// A circuit breaker; see the [module](super) for its states and what is promised.
@@ -143,6 +144,7 @@ impl Breaker {
         op: impl FnOnce(&CancelToken) -> Result<T, E>,
     ) -> Result<T, CallError<Rejected, E>> {
         let pass = Pass::new(&self.shared)?;
+        fault::run(At::BreakerCall);
         let result = op(token);
         let mut outcome = classify(&result);
         if outcome == Outcome::Failure && result.is_err() && was_told_to_stop(token) {

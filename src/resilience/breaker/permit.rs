@@ -5,6 +5,7 @@ use std::fmt;
 use super::err::Rejected;
 use super::shared::Shared;
 use crate::clock::Instant;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 
 /// How a call ended, as far as a breaker cares.
@@ -86,6 +87,7 @@ struct Ticket {
 impl Ticket {
     #[inline]
     fn new(shared: &Shared) -> Result<Self, Rejected> {
+        fault::pass(At::BreakerAcquire);
         Ok(Self {
             generation: shared.admit()?,
             began: shared.begin(),
@@ -95,6 +97,7 @@ impl Ticket {
 
     #[inline]
     fn report(self, shared: &Shared, outcome: Outcome) {
+        fault::pass(At::BreakerReport);
         shared.end(self.generation, self.began, outcome);
     }
 

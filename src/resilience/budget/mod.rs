@@ -17,6 +17,8 @@
 //! * The window moves on by tenths: it covers at least nine tenths of its length, and at most all.
 
 mod ledger;
+#[cfg(test)]
+mod random;
 
 use std::fmt;
 use std::time::Duration;

@@ -76,6 +76,17 @@ pub struct PolicyBuilder<E = anyhow::Error> {
 
 impl<E> PolicyBuilder<E> {
     /// Nothing around the operation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::resilience::policy::PolicyBuilder;
+    ///
+    /// let nothing = PolicyBuilder::new().build().unwrap(); // as `Policy::builder()`
+    /// let error = nothing.call(&CancelToken::new(), |_| Err::<(), _>("reset")).unwrap_err();
+    /// assert_eq!((error.attempts(), error.into_last_error()), (1, Some("reset")));
+    /// ```
     pub fn new() -> Self {
         Self {
             name: None,

@@ -12,6 +12,7 @@ use super::builder::PolicyBuilder;
 use super::err::{AttemptError, PolicyError};
 use crate::cancel::{CancelKind, CancelToken};
 use crate::clock::{Instant, TimerLease};
+use crate::fault::{self, At};
 use crate::observe::PolicyFacts;
 use crate::sync::Arc;
 
@@ -134,6 +135,7 @@ impl<E> Policy<E> {
         token: &CancelToken,
         mut op: impl FnMut(&CancelToken) -> Result<T, E>,
     ) -> Result<T, PolicyError<E>> {
+        fault::pass(At::PolicyCall);
         let parts = &*self.parts;
         let mut run = Run::new(&parts.rules, token);
         loop {
@@ -253,6 +255,7 @@ impl<E> Parts<E> {
         if child.is_cancelled() {
             return Err(told(token, child, None));
         }
+        fault::run(At::RetryAttempt);
         match op(child) {
             Ok(value) => {
                 if let Some(pass) = pass {

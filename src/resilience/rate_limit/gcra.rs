@@ -22,6 +22,7 @@
 //!    on, for a time `t`, no more than `burst + rate·t` are granted.
 //! 2. A bucket that is not ahead of `now` is full: it is as good as a new one.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -56,6 +57,13 @@ pub struct Quota {
     /// Nanoseconds.
     period: u64,
     burst: u32,
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let period = Duration::from_nanos(self.period);
+        write!(f, "{} per {period:?}, {} at once", self.limit, self.burst)
+    }
 }
 
 /// A bucket: its theoretical arrival time, in units of the quota. Zero is full.

@@ -7,14 +7,17 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::gcra::{Bucket, Quota};
 use super::{RateLimitError, await_time, check_cost, give_back, patience, reserve, take};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::fault::{self, At};
 use crate::resilience::CallError;
+use crate::resilience::list::ShownKeyed;
 use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// How many keys are remembered when nothing else is said.
@@ -74,10 +77,9 @@ pub struct KeyedRateLimiter<K> {
 struct Keyed<K> {
     quota: Quota,
     clock: Clock,
-    most: usize,
-    /// How many keys there are in all shards. Taken before one is put in, so never more than
+    /// With the number of keys in all shards. Taken before one is put in, so never more than
     /// `most`. Relaxed: the table itself is behind the locks.
-    keys: AtomicUsize,
+    shown: Arc<ShownKeyed>,
     /// When a full table may be looked through again.
     next_sweep: AtomicU64,
     shards: Box<[Mutex<Shard<K>>]>,
@@ -90,6 +92,7 @@ struct Shard<K> {
 }
 
 impl<K> KeyedRateLimiter<K> {
+    #[track_caller]
     fn build(quota: Quota, clock: Clock, most: usize) -> Self {
         let shard = || {
             Mutex::new(Shard {
@@ -100,15 +103,15 @@ impl<K> KeyedRateLimiter<K> {
         let inner = Arc::new(Keyed {
             quota,
             clock,
-            most,
-            keys: AtomicUsize::new(0),
+            shown: ShownKeyed::enlist(quota, most, Location::caller()),
             next_sweep: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| shard()).collect(),
         });
         Self { name: None, inner }
     }
 
-    /// What this handle and its clones are called in metrics; without a name they are in none.
+    /// What this handle and its clones are called in metrics, and the limiter in lists; without a
+    /// name they are in no metrics.
     ///
     /// # Examples
     ///
@@ -122,7 +125,9 @@ impl<K> KeyedRateLimiter<K> {
     /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
+        let name = name.into();
+        self.inner.shown.tag.name(&name);
+        self.name = Some(name);
         self
     }
 
@@ -140,20 +145,24 @@ impl<K> KeyedRateLimiter<K> {
     /// assert!(clients.try_acquire(&7).unwrap_err().is_limited());
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn new(quota: Quota) -> Self {
         Self::with_clock(quota, &Clock::system())
     }
 
     /// A limiter on `clock`.
     #[must_use]
+    #[track_caller]
     pub fn with_clock(quota: Quota, clock: &Clock) -> Self {
         Self::build(quota, clock.clone(), KEYS)
     }
 
     /// The same quota and clock, for up to `keys` keys at a time, as a new limiter.
     #[must_use]
+    #[track_caller]
     pub fn with_max_keys(self, keys: usize) -> Self {
         let limiter = Self::build(self.inner.quota, self.inner.clock.clone(), keys);
+        self.inner.shown.tag.rename(&limiter.inner.shown.tag);
         Self {
             name: self.name,
             ..limiter
@@ -169,7 +178,7 @@ impl<K> KeyedRateLimiter<K> {
     /// How many keys are remembered.
     #[must_use]
     pub fn keys(&self) -> usize {
-        self.inner.keys.load(Ordering::Relaxed)
+        self.inner.shown.keys.load(Ordering::Relaxed)
     }
 }
 
@@ -211,6 +220,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let quota = &self.inner.quota;
+        fault::pass(At::RateAcquire);
         check_cost(quota, cost)?;
         let now = self.inner.clock.now();
         let take = |bucket: &mut Bucket| take(quota, bucket, now, cost);
@@ -335,6 +345,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let Keyed { quota, clock, .. } = &*self.inner;
+        fault::pass(At::RateAcquire);
         check_cost(quota, cost)?;
         token.check()?;
         let patience = patience(token, timeout);
@@ -425,15 +436,18 @@ impl<K: Hash + Eq> Keyed<K> {
             }
             drop(buckets);
             if !self.may_sweep(now) || self.sweep(now) == 0 {
-                return Err(RateLimitError::TooManyKeys { keys: self.most });
+                return Err(RateLimitError::TooManyKeys {
+                    keys: self.shown.most,
+                });
             }
         }
     }
 
     /// Counts one key more, if there is place for it.
     fn take_place(&self) -> bool {
-        let place = |keys| (keys < self.most).then_some(keys + 1);
+        let place = |keys| (keys < self.shown.most).then_some(keys + 1);
         let taken = self
+            .shown
             .keys
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, place);
         taken.is_ok()
@@ -452,7 +466,7 @@ impl<K: Hash + Eq> Keyed<K> {
         let mut bucket = 0;
         let changed = change(&mut bucket);
         if changed.is_err() {
-            self.keys.fetch_sub(1, Ordering::Relaxed);
+            self.shown.keys.fetch_sub(1, Ordering::Relaxed);
             return changed;
         }
         let mut forgotten = Vec::new();
@@ -462,7 +476,9 @@ impl<K: Hash + Eq> Keyed<K> {
         }
         shard.buckets.insert(key.to_owned(), bucket);
         drop(shard);
-        self.keys.fetch_sub(forgotten.len(), Ordering::Relaxed);
+        self.shown
+            .keys
+            .fetch_sub(forgotten.len(), Ordering::Relaxed);
         changed
     }
 
@@ -482,10 +498,12 @@ impl<K: Hash + Eq> Keyed<K> {
         for shard in &self.shards {
             // The keys are dropped after the lock is.
             let forgotten = shard.lock().forget_idle(&self.quota, now);
-            self.keys.fetch_sub(forgotten.len(), Ordering::Relaxed);
+            self.shown
+                .keys
+                .fetch_sub(forgotten.len(), Ordering::Relaxed);
             count += forgotten.len();
         }
-        if count > self.most / 16 {
+        if count > self.shown.most / 16 {
             self.next_sweep.store(now.as_nanos(), Ordering::Relaxed);
         }
         count

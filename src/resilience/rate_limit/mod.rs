@@ -3,15 +3,20 @@
 mod err;
 mod gcra;
 mod keyed;
+#[cfg(test)]
+mod random;
 
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
 use super::call::CallError;
+use super::list::{ShownLimiter, Tag, enlist_limiter};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::fault::{self, At};
 use crate::sync::{Arc, Mutex};
 use crate::threads;
 use gcra::Bucket;
@@ -62,10 +67,20 @@ pub struct RateLimiter {
     inner: Arc<Single>,
 }
 
-struct Single {
-    quota: Quota,
+pub(super) struct Single {
+    pub(super) quota: Quota,
     clock: Clock,
     bucket: Mutex<Bucket>,
+    pub(super) tag: Tag<dyn ShownLimiter>,
+}
+
+impl Single {
+    /// In how long a call that comes now would be let through.
+    pub(super) fn next_wait(&self) -> Duration {
+        let now = self.clock.now();
+        let bucket = *self.bucket.lock();
+        Duration::from_nanos(self.quota.ask(bucket, now, 1).1)
+    }
 }
 
 /// What was taken, for now or for a time to come.
@@ -165,22 +180,27 @@ impl RateLimiter {
     /// assert!(limiter.try_acquire().unwrap_err().is_limited());
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn new(quota: Quota) -> Self {
         Self::with_clock(quota, &Clock::system())
     }
 
     /// A limiter on `clock`, its bucket full.
     #[must_use]
+    #[track_caller]
     pub fn with_clock(quota: Quota, clock: &Clock) -> Self {
         let inner = Arc::new(Single {
             quota,
             clock: clock.clone(),
             bucket: Mutex::new(0),
+            tag: Tag::new(Location::caller()),
         });
+        enlist_limiter(&inner, &inner.tag);
         Self { name: None, inner }
     }
 
-    /// What this handle and its clones are called in metrics; without a name they are in none.
+    /// What this handle and its clones are called in metrics, and the limiter in lists; without a
+    /// name they are in no metrics.
     ///
     /// # Examples
     ///
@@ -194,7 +214,9 @@ impl RateLimiter {
     /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
+        let name = name.into();
+        self.inner.tag.name(&name);
+        self.name = Some(name);
         self
     }
 
@@ -227,6 +249,7 @@ impl RateLimiter {
     /// disk.try_acquire_n(2).unwrap();
     /// ```
     pub fn try_acquire_n(&self, cost: u32) -> Result<(), RateLimitError> {
+        fault::pass(At::RateAcquire);
         let Single { quota, clock, .. } = &*self.inner;
         check_cost(quota, cost)?;
         // Read before the lock, so it may be of a moment ago: that only makes it stricter.
@@ -348,10 +371,12 @@ impl RateLimiter {
         cost: u32,
         patience: Option<Duration>,
     ) -> Result<Reservation, RateLimitError> {
+        fault::pass(At::RateAcquire);
         let Single {
             quota,
             clock,
             bucket,
+            ..
         } = &*self.inner;
         let reserved = reserve(quota, &mut bucket.lock(), now, cost, patience);
         let reserved = reserved.inspect_err(|error| error.tell(self.name.as_ref()))?;

@@ -7,6 +7,7 @@ use super::err::RetryError;
 use super::rules::Rules;
 use super::run::Run;
 use crate::cancel::CancelToken;
+use crate::fault::{self, At};
 use crate::sync::Arc;
 
 /// Tries again, by rule; see the [module](super) for what is promised.
@@ -91,6 +92,7 @@ impl<E> Retry<E> {
         loop {
             let (now, _) = run.begin()?;
             let attempt = run.attempt(now);
+            fault::run(At::RetryAttempt);
             match op(attempt.get()) {
                 Ok(value) => {
                     run.succeeded(attempt);
