@@ -31,6 +31,12 @@ use std::time::Instant;
 
 use figures::{Figures, Key};
 
+const PAGE: &str = "PERFORMANCE.md";
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+}
+
 struct Options {
     parts: Vec<String>,
     runs: usize,
@@ -41,7 +47,6 @@ struct Options {
 }
 
 fn options() -> Result<Options, String> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let (mut parts, mut out) = (Vec::new(), None);
     let (mut runs, mut quick, mut render, mut check) = (2, false, false, false);
     let mut args = std::env::args().skip(1);
@@ -73,7 +78,7 @@ fn options() -> Result<Options, String> {
         return Err("--runs takes at least 1".into());
     }
     let aside = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/report/docs");
-    let out = out.unwrap_or(if quick { aside } else { docs });
+    let out = out.unwrap_or(if quick { aside } else { docs() });
     Ok(Options {
         parts,
         runs,
@@ -126,7 +131,7 @@ fn report(options: &Options) -> Result<(), String> {
 
 fn render(out: &Path, figures: &Figures) -> Result<(), String> {
     write(&out.join("figures.csv"), &figures.save())?;
-    let page = out.join("PERFORMANCE.md");
+    let page = out.join(PAGE);
     write(&page, &page::fill(&read(&page)?, figures)?)?;
     for (name, draw) in plots::PLOTS {
         if let Some(svg) = draw(figures) {
@@ -163,14 +168,14 @@ fn take(options: &Options, figures: &mut Figures) -> Vec<String> {
     failed
 }
 
-/// A folder like `docs`, with its page.
+/// A folder like `docs`. Elsewhere than there, its page is a copy.
 fn prepare(out: &Path) -> Result<(), String> {
     let plots = out.join("plots");
     fs::create_dir_all(&plots).map_err(|error| format!("{}: {error}", plots.display()))?;
-    let page = out.join("PERFORMANCE.md");
-    match page.exists() {
+    let same = |a: &Path, b: &Path| a.canonicalize().ok() == b.canonicalize().ok();
+    match same(out, &docs()) {
         true => Ok(()),
-        false => write(&page, include_str!("../../docs/PERFORMANCE.md")),
+        false => write(&out.join(PAGE), &read(&docs().join(PAGE))?),
     }
 }
 
@@ -190,7 +195,7 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 /// Without figures, that all of the page could be made; with them, that it has been.
 fn check(docs: &Path) -> Result<(), String> {
     measure::check()?;
-    let page = read(&docs.join("PERFORMANCE.md"))?;
+    let page = read(&docs.join(PAGE))?;
     drawn_from(&page, &imagined())?;
     if !docs.join("figures.csv").exists() {
         println!("report: the page can be made; no figures are kept yet");
