@@ -30,9 +30,11 @@ mod err;
 mod handle;
 mod job;
 mod list;
+mod packet;
 mod queue;
 mod report;
 mod shared;
+mod worker;
 
 pub use builder::PoolBuilder;
 pub use err::{SubmitError, SubmitErrorKind};
