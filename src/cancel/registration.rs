@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use super::data::TokenNode;
 use super::hook::{Closure, Hook, TakeBack};
-use super::token::{CancelToken, TokenNode};
+use super::token::CancelToken;
 use crate::contain::drop_contained;
 use crate::sync::{Arc, Weak};
 

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::job::{JobError, Run};
+use super::job::JobError;
+use super::packet::Run;
 use super::queue::{Running, Snapshot};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::job::{Run, Worker};
+use super::packet::Run;
 use super::queue::{Growth, Outcome, Queue};
 use super::report::{Report, Shutdown, Watch};
+use super::worker::Worker;
 use crate::backoff::{SHORTEST_PATIENCE, more_patience};
 use crate::cancel::CancelToken;
 use crate::clock::{Instant, wait_until};

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use super::awaited::{Awaited, Needs, User, Who, things};
 use super::graph::{self, Knot, Need, Node};
-use super::registry::{Record, Seen, ThreadInfo, records};
+use super::info::ThreadInfo;
+use super::registry::{Record, Seen, records};
 use crate::contain::drop_contained;
 use crate::sync::Arc;
 

@@ -22,6 +22,7 @@ mod asleep;
 mod awaited;
 mod deadlock;
 mod graph;
+mod info;
 mod moment;
 mod origin;
 mod registry;
@@ -34,18 +35,20 @@ pub(crate) use awaited::User;
 pub(crate) use awaited::{Awaited, Awaits, Needs, Part, Place, Who};
 pub use deadlock::{Deadlock, StuckThread, deadlocks, deadlocks_after};
 pub(crate) use deadlock::{DeadlockText, Deadlocks};
-pub(crate) use origin::{Inherited, Origin, OriginGuard};
 #[cfg(feature = "diagnose")]
-pub(crate) use registry::provide_stacks;
+pub(crate) use info::provide_stacks;
+pub(crate) use info::{StackText, stack_of};
+pub use info::{ThreadInfo, WaitInfo};
+pub(crate) use origin::{Inherited, Origin, OriginGuard};
 #[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
 pub(crate) use registry::records;
 #[cfg(all(feature = "io", unix))]
 pub(crate) use registry::waiting_at;
 pub(crate) use registry::{
-    Record, StackText, Task, await_retired, awaiting, awaiting_at, current_record, run_task,
-    run_task_under, running, stack_of,
+    Record, Task, await_retired, awaiting, awaiting_at, current_record, run_task, run_task_under,
+    running,
 };
-pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
+pub use registry::{WaitGuard, live, waiting_on};
 #[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
 pub(crate) use registry::{current_id, records_so_far};
 pub use scope::TokenPath;
