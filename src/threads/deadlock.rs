@@ -148,9 +148,9 @@ pub struct StuckThread {
 ///
 /// # Performance
 ///
-/// Linear in the number of threads, with a lock for each group and pool that is waited for: some
-/// microseconds for ten threads. Only where channels are suspected, some 30 µs more for each thread
-/// in it.
+/// Linear in the number of threads, with a lock for each group and pool that is waited for: 0.6 µs for
+/// ten threads that wait, 5 µs for a hundred (bench `threads`). Only where channels are suspected, two
+/// looks into `/proc` more for each thread in it.
 ///
 /// # Examples
 ///
