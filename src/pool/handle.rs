@@ -204,7 +204,8 @@ impl<E: Send + 'static> Pool<E> {
     /// # Examples
     ///
     /// ```
-    ///     /// use cleanbreak::{CancelToken, Clock, Pool};
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Pool};
     ///
     /// let clock = Clock::manual();
     /// let token = CancelToken::with_clock(&clock);
@@ -301,7 +302,8 @@ impl<E: Send + 'static> Pool<E> {
     /// # Examples
     ///
     /// ```
-    ///     /// use cleanbreak::{CancelToken, Clock, Pool};
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Pool};
     ///
     /// let clock = Clock::manual();
     /// let pool = Pool::builder().workers(1).build(&CancelToken::with_clock(&clock)).unwrap();
@@ -366,7 +368,8 @@ impl<E: Send + 'static> Pool<E> {
     /// # Examples
     ///
     /// ```
-    ///     /// use cleanbreak::{CancelToken, Pool, Shutdown};
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Pool, Shutdown};
     ///
     /// let pool = Pool::builder().workers(0).build(&CancelToken::new()).unwrap();
     /// let job = pool.submit(|_| Ok("never ran in the pool")).unwrap();
