@@ -1,4 +1,5 @@
-//! What a dump of a thousand sleeping threads costs, the first time and later. The stacks are
+//! What a dump of a thousand sleeping threads costs, the first time and later; what one of threads
+//! that run does by signal, and for how long the signal holds such a thread up. The stacks are
 //! checked: a dump that is fast and wrong does not count.
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(
@@ -6,11 +7,12 @@
     reason = "measures time, on threads of its own"
 )]
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cleanbreak::diagnose::{DumpedThread, ThreadDump};
+use cleanbreak::diagnose::{DumpedThread, StackSignal, TakenBy, ThreadDump};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 /// Where the threads sleep.
@@ -112,5 +114,114 @@ fn dump(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, dump);
+/// Threads that read the clock without end, and note the longest time between two readings.
+struct Spinners {
+    stop: Arc<AtomicBool>,
+    threads: Vec<(thread::JoinHandle<()>, Arc<AtomicU64>)>,
+}
+
+#[inline(never)]
+fn spinner(stop: &AtomicBool, longest: &AtomicU64) {
+    let mut last = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        let gap = u64::try_from((now - last).as_nanos()).unwrap_or(u64::MAX);
+        if gap > longest.load(Ordering::Relaxed) {
+            longest.store(gap, Ordering::Relaxed);
+        }
+        last = now;
+    }
+}
+
+impl Spinners {
+    fn new(count: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let start = |index| {
+            let longest = Arc::new(AtomicU64::new(0));
+            let (stop, noted) = (stop.clone(), longest.clone());
+            let builder = thread::Builder::new().name(format!("spinner-{index}"));
+            let thread = builder.spawn(move || spinner(&stop, &noted)).unwrap();
+            (thread, longest)
+        };
+        let threads = (0..count).map(start).collect();
+        Self { stop, threads }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for (thread, _) in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// How many stacks of spinners are right.
+fn right_spinners(dump: &ThreadDump) -> usize {
+    let spins = |thread: &&DumpedThread| {
+        let mut frames = thread.stack.frames().iter();
+        let spins = |function: &str| function.ends_with("dump::spinner");
+        thread.stack.is_complete() && frames.any(|frame| frame.function().is_some_and(spins))
+    };
+    dump.threads().iter().filter(spins).count()
+}
+
+/// The median, over some dumps, of the longest time for which the spinner stood still meanwhile. A
+/// thread that loses its processor to another one stands still for much longer: the lower quartile
+/// is given too.
+fn pause(which: &str, take: impl Fn() -> ThreadDump, by: TakenBy) {
+    let spinners = Spinners::new(1);
+    let longest = &spinners.threads[0].1;
+    let mut pauses = Vec::new();
+    while pauses.len() < 300 {
+        longest.store(0, Ordering::Relaxed);
+        let dump = take();
+        let pause = longest.load(Ordering::Relaxed);
+        let mut threads = dump.threads().iter();
+        let spinner = threads.find(|thread| thread.name == "spinner-0").unwrap();
+        if by == TakenBy::Signal && spinner.stack.taken_by() == by && right_spinners(&dump) == 0 {
+            continue; // at its very start
+        }
+        if spinner.stack.taken_by() == by {
+            pauses.push(pause);
+        }
+    }
+    pauses.sort_unstable();
+    let at = |share: usize| Duration::from_nanos(pauses[pauses.len() * share / 100]);
+    println!(
+        "longest pause of a running thread in a dump {which}: {:?} in 25 %, {:?} in 50 %, {:?} in 90 % of {}",
+        at(25),
+        at(50),
+        at(90),
+        pauses.len()
+    );
+    spinners.end();
+}
+
+fn by_signal(c: &mut Criterion) {
+    let Ok(signal) = StackSignal::install() else {
+        println!("no stacks by signal here");
+        return;
+    };
+    let take = || ThreadDump::builder().signal(signal).capture();
+    pause("without signals", ThreadDump::capture, TakenBy::Look);
+    pause("with signals", take, TakenBy::Signal);
+    let mut group = c.benchmark_group("dump");
+    group.sample_size(10);
+    for count in [1, 10, 100] {
+        let spinners = Spinners::new(count);
+        while right_spinners(&take()) < count {}
+        group.bench_function(BenchmarkId::new("running_threads_by_signal", count), |b| {
+            b.iter_with_large_drop(|| {
+                let dump = take();
+                // One may have been seen while it had lost its processor for a moment.
+                assert!(right_spinners(&dump) * 10 >= count * 9);
+                dump
+            });
+        });
+        spinners.end();
+    }
+    group.finish();
+}
+
+criterion_group!(benches, dump, by_signal);
 criterion_main!(benches);

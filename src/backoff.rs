@@ -19,10 +19,38 @@ use crate::sync::Arc;
 /// What grows no further by default.
 const MAX: Duration = Duration::from_secs(60);
 
+/// The shortest time between two reports of what is late.
+pub(crate) const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
+
+/// The patience until the next report of something that has been late for `overdue`: doubled, and
+/// past the present, so that a clock that leaps, or a patience of zero, leads to no burst of reports.
+pub(crate) fn more_patience(mut patience: Duration, overdue: Duration) -> Duration {
+    while patience <= overdue && patience < Duration::MAX {
+        patience = patience.saturating_mul(2).max(SHORTEST_PATIENCE);
+    }
+    patience
+}
+
 /// How the delays are spread, so that those who failed together do not all come back together.
 ///
 /// The names and the rules are those of Marc Brooker's *Exponential Backoff And Jitter* (AWS
 /// Architecture Blog, 2015).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::{Backoff, Jitter};
+///
+/// let second = Duration::from_secs(1);
+/// let spread = |jitter| Backoff::constant(second).jitter(jitter).delays_seeded(7).take(1000);
+/// assert!(spread(Jitter::None).all(|delay| delay == second));
+/// assert!(spread(Jitter::Full).all(|delay| delay <= second));
+/// assert!(spread(Jitter::Full).any(|delay| delay < second / 10)); // nearly at once
+/// assert!(spread(Jitter::Equal).all(|delay| second / 2 <= delay && delay <= second));
+/// assert!(spread(Jitter::Decorrelated).all(|delay| delay >= second));
+/// assert!(spread(Jitter::Decorrelated).any(|delay| delay > 3 * second)); // it grows by itself
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Jitter {
@@ -212,6 +240,22 @@ impl fmt::Debug for Backoff {
 }
 
 /// One delay after the other; never ends. From [`Backoff::delays`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::{Backoff, Jitter};
+///
+/// let rule = Backoff::exponential(Duration::from_secs(1)).jitter(Jitter::None);
+/// let mut delays = rule.delays();
+/// assert_eq!(delays.next_delay(), Duration::from_secs(1));
+/// assert_eq!(delays.next(), Some(Duration::from_secs(2))); // the same, as an iterator
+/// assert_eq!(delays.attempt(), 2);
+/// delays.reset(); // it went well for a while
+/// assert_eq!(delays.attempt(), 0);
+/// assert_eq!(delays.next_delay(), Duration::from_secs(1));
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a delay is not waited for by itself"]
 pub struct Delays {
@@ -296,6 +340,7 @@ impl SplitMix64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
     use proptest::prelude::*;
 
     fn jitter() -> impl Strategy<Value = Jitter> {
@@ -317,6 +362,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         #[test]
         fn no_delay_is_longer_than_the_longest_and_a_seed_repeats_them(
             rule in curve(), jitter in jitter(), max in any::<u64>(), seed in any::<u64>(),
@@ -368,6 +415,20 @@ mod tests {
         let mut none = Backoff::exponential(Duration::ZERO).delays_seeded(0);
         none.attempt = u32::MAX;
         assert_eq!(none.next_delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn patience_doubles_past_the_present() {
+        let more = |patience, overdue| {
+            more_patience(Duration::from_secs(patience), Duration::from_secs(overdue)).as_secs()
+        };
+        assert_eq!((more(5, 5), more(5, 100), more(5, 4)), (10, 160, 5));
+        assert_eq!(
+            more_patience(Duration::ZERO, Duration::ZERO),
+            SHORTEST_PATIENCE
+        );
+        let never = more_patience(Duration::ZERO, Duration::MAX);
+        assert_eq!(never, Duration::MAX);
     }
 
     #[test]

@@ -43,6 +43,33 @@ use std::ops::ControlFlow;
 use crate::cancel::{CancelToken, Cancelled};
 
 /// Why a loop ended. `B` is what it was broken with.
+///
+/// # Examples
+///
+/// ```
+/// use std::ops::ControlFlow::{Break, Continue};
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::flow::{Exit, repeat};
+///
+/// let token = CancelToken::new();
+/// let run = |values: &[i32]| -> Exit<i32> {
+///     let mut values = values.iter();
+///     repeat(&token, || match values.next() {
+///         Some(value) if *value < 0 => Break(Exit::Broke(*value)),
+///         Some(_) => Continue(()),
+///         None => Break(Exit::Closed),
+///     })
+/// };
+/// assert_eq!(run(&[1, -2, 3]).broke(), Some(-2));
+/// let closed = run(&[1, 2]);
+/// assert!(closed.is_closed() && closed.cancelled().is_none());
+/// assert_eq!(closed.to_string(), "inputs closed");
+///
+/// token.cancel_with("shutting down");
+/// let told = run(&[-1]); // looked at before the first pass
+/// assert_eq!(told.cancelled().unwrap().to_string(), "cancelled: shutting down");
+/// assert!(!told.is_closed() && told.broke().is_none());
+/// ```
 #[derive(Clone, Debug)]
 pub enum Exit<B = ()> {
     /// It broke off by itself, with this value.
@@ -98,7 +125,30 @@ impl<B> From<Cancelled> for Exit<B> {
 impl CancelToken {
     /// [`check`](Self::check) for functions that return a [`ControlFlow`]: `token.proceed()?`
     /// breaks with [`Exit::Cancelled`] once the token is cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::flow::Exit;
+    ///
+    /// fn sum(token: &CancelToken, values: &[u32]) -> ControlFlow<Exit, u32> {
+    ///     let mut sum = 0;
+    ///     for value in values {
+    ///         token.proceed()?; // leaves the function, and the loop that called it
+    ///         sum += value;
+    ///     }
+    ///     ControlFlow::Continue(sum)
+    /// }
+    ///
+    /// let token = CancelToken::new();
+    /// assert_eq!(sum(&token, &[1, 2]).continue_value(), Some(3));
+    /// token.cancel();
+    /// assert!(sum(&token, &[1, 2]).break_value().unwrap().cancelled().is_some());
+    /// ```
     #[inline]
+    #[must_use = "only `?`, or a look at it, ends the loop"]
     pub fn proceed<B>(&self) -> ControlFlow<Exit<B>> {
         match self.check() {
             Ok(()) => ControlFlow::Continue(()),
@@ -109,6 +159,28 @@ impl CancelToken {
 
 /// Runs `pass` over and over until it breaks or `token` is cancelled, and says why it ended. The
 /// token is looked at before each pass; a pass that blocks must wait on it itself.
+///
+/// # Examples
+///
+/// ```
+/// use std::ops::ControlFlow::{Break, Continue};
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::flow::{Exit, repeat};
+///
+/// let token = CancelToken::new();
+/// let mut passes = 0;
+/// let exit: Exit = repeat(&token, || {
+///     passes += 1;
+///     if passes == 3 {
+///         token.cancel(); // seen before the fourth pass
+///     }
+///     Continue(())
+/// });
+/// assert_eq!((passes, exit.cancelled().is_some()), (3, true));
+///
+/// let exit = repeat(&CancelToken::new(), || Break(Exit::Broke("found")));
+/// assert_eq!(exit.broke(), Some("found"));
+/// ```
 pub fn repeat<B>(token: &CancelToken, mut pass: impl FnMut() -> ControlFlow<Exit<B>>) -> Exit<B> {
     'passes: loop {
         let flow = match token.proceed() {

@@ -41,6 +41,14 @@
 //! assert_eq!(total.unwrap(), 55);
 //! ```
 //!
+//! # Where to go on
+//!
+//! * The [guide]: from a polled flag to a token in four steps, and tests of such loops.
+//! * [How to stop a thread that is blocked in X](crate::guide::blocked); a [cookbook](crate::guide::cookbook)
+//!   of loops to copy; [from Go](crate::guide::from_go), side by side.
+//! * [What every part promises, and what it costs](crate::guide::guarantees); [what was decided, and
+//!   why](crate::guide::design).
+//!
 //! # The floors
 //!
 //! Each module uses only those above it.
@@ -74,6 +82,9 @@
 mod fault;
 
 mod contain;
+
+#[cfg(any(test, fuzzing))]
+mod noise;
 
 mod sync;
 
@@ -124,6 +135,10 @@ pub mod diagnose;
 #[cfg(all(feature = "debug-http", unix))]
 pub mod debug;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use cancel::{CancelKind, CancelToken, Cancelled, Cause, DropGuard, Registration};
 pub use channel::{Inputs, SafeChannel, SafeReceiver, SafeSender};
 pub use clock::{Clock, ManualClock};
@@ -140,13 +155,39 @@ pub use supervise::{ChildSpec, Supervisor};
 pub use ticker::{MissedTicks, Tick, Ticker};
 
 /// Pages that are longer than a module's documentation. Empty but for text.
+///
+/// [cookbook]: crate::guide::cookbook
+/// [blocked]: crate::guide::blocked
+/// [from-go]: crate::guide::from_go
 #[cfg(any(doc, doctest))]
 pub mod guide {
     #![doc = include_str!("../docs/GUIDE.md")]
 
+    /// How to stop a thread that is blocked in something.
+    ///
+    /// [guide]: crate::guide
+    pub mod blocked {
+        #![doc = include_str!("../docs/BLOCKED.md")]
+    }
+
+    /// Loops to copy.
+    pub mod cookbook {
+        #![doc = include_str!("../docs/COOKBOOK.md")]
+    }
+
     /// For those who come from Go.
     pub mod from_go {
         #![doc = include_str!("../docs/FROM-GO.md")]
+    }
+
+    /// What every part promises, and what it costs.
+    pub mod guarantees {
+        #![doc = include_str!("../docs/GUARANTEES.md")]
+    }
+
+    /// What was decided, and why.
+    pub mod design {
+        #![doc = include_str!("../docs/DESIGN.md")]
     }
 }
 

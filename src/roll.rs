@@ -50,6 +50,14 @@ impl<T: ?Sized> Roll<T> {
     }
 }
 
+impl<T: ?Sized> Listed<T> {
+    /// Its number, which is never zero.
+    #[inline]
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 impl<T: ?Sized> Drop for Listed<T> {
     fn drop(&mut self) {
         let gone = self.roll.entries.lock().live.remove(&self.id);

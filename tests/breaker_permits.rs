@@ -4,6 +4,7 @@
 mod breakers;
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use cleanbreak::resilience::CallError;
@@ -251,4 +252,23 @@ fn a_listener_that_panics_harms_neither_the_call_nor_the_next_listener() {
     };
     assert_eq!(*payload_of(panics).downcast::<&str>().unwrap(), "the call");
     assert_eq!(seen.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn what_a_listener_has_captured_may_panic_when_it_is_dropped() {
+    struct Bomb(Arc<AtomicUsize>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("in a destructor");
+        }
+    }
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let mut builder = Breaker::builder();
+    for _ in 0..3 {
+        let bomb = Bomb(dropped.clone());
+        builder = builder.on_transition(move |_| assert_eq!(Arc::strong_count(&bomb.0), 4));
+    }
+    drop(builder.build().unwrap());
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
 }

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use cleanbreak::debug::{DebugError, DebugServer, DebugServerBuilder};
 use cleanbreak::leak::leak_check;
-use cleanbreak::{Breaker, CancelToken, Clock, Pool, Probe, Ticker, scope};
+use cleanbreak::{
+    Breaker, Bulkhead, CancelToken, ChildSpec, Clock, GroupBuilder, Job, KeyedRateLimiter, Pool,
+    Probe, Quota, RateLimiter, Supervisor, Ticker, scope,
+};
 use crossbeam_channel::bounded;
 use serde_json::Value;
 use support::{PATIENCE, in_time, secs, until, until_waiting};
@@ -79,7 +82,7 @@ fn get(server: &DebugServer, path: &str) -> Answer {
     )
 }
 
-const PATHS: [(&str, &str); 15] = [
+const PATHS: [(&str, &str); 20] = [
     ("/debug/", "text/html; charset=utf-8"),
     ("/debug/threads", "text/plain; charset=utf-8"),
     ("/debug/threads?debug=1", "text/plain; charset=utf-8"),
@@ -91,6 +94,11 @@ const PATHS: [(&str, &str); 15] = [
     ("/debug/loops.json", "application/json"),
     ("/debug/pools.json", "application/json"),
     ("/debug/breakers.json", "application/json"),
+    ("/debug/deadlocks", "text/plain; charset=utf-8"),
+    ("/debug/groups.json", "application/json"),
+    ("/debug/supervisors.json", "application/json"),
+    ("/debug/bulkheads.json", "application/json"),
+    ("/debug/limiters.json", "application/json"),
     ("/debug/tickers.json", "application/json"),
     ("/debug/values.json", "application/json"),
     ("/debug/state.json?stacks=1", "application/json"),
@@ -202,7 +210,15 @@ fn what_is_not_there_or_makes_no_sense_is_told_so() {
         ] {
             assert_eq!(get(&server, path).status, 404, "{path}");
         }
-        for query in ["debug=0", "debug=x", "stacks=2", "tid=x", "tid=-1"] {
+        for query in [
+            "debug=0",
+            "debug=x",
+            "stacks=2",
+            "tid=x",
+            "tid=-1",
+            "signals=2",
+            "signals=",
+        ] {
             assert_eq!(
                 get(&server, &format!("/debug/threads?{query}")).status,
                 400,
@@ -420,6 +436,55 @@ fn a_thread_is_shown_with_what_it_waits_on_and_alone_if_that_is_asked() {
     });
 }
 
+/// Reading disturbs nobody, unless the program has said that it may, and the request asks for it.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable)))]
+#[test]
+fn threads_that_run_are_signalled_only_if_the_program_and_the_request_say_so() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use cleanbreak::diagnose::StackSignal;
+
+    in_time(|| {
+        let forbidden = server();
+        let signal = StackSignal::install().unwrap();
+        let allowed = builder().stack_signal(signal);
+        let allowed = allowed.start(&CancelToken::new()).unwrap();
+        let (stop, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+        scope(&CancelToken::new(), |group| {
+            group.spawn_named("busy-one", |_| {
+                while !stop.load(Ordering::Relaxed) {
+                    begun.store(true, Ordering::Relaxed);
+                    std::hint::spin_loop();
+                }
+                Ok(())
+            })?;
+            scopeguard::defer!(stop.store(true, Ordering::Relaxed));
+            until(|| begun.load(Ordering::Relaxed));
+            let taken = |server: &DebugServer, query: &str| {
+                let dump = get(server, &format!("/debug/threads.json{query}")).json();
+                let threads = dump["threads"].as_array().unwrap();
+                let busy = threads.iter().find(|it| it["name"] == "busy-one").unwrap();
+                busy["stack"]["taken_by"].as_str().unwrap().to_owned()
+            };
+            for kind in [
+                "/debug/threads",
+                "/debug/threads.pb.gz",
+                "/debug/state.json",
+            ] {
+                let refused = get(&forbidden, &format!("{kind}?signals=1"));
+                assert_eq!(refused.status, 403, "{kind}");
+                assert!(refused.text().contains("does not allow signals"), "{kind}");
+                assert_eq!(get(&forbidden, &format!("{kind}?signals=0")).status, 200);
+            }
+            assert_eq!(taken(&allowed, ""), "look");
+            assert_eq!(taken(&allowed, "?signals=0"), "look");
+            until(|| taken(&allowed, "?signals=1") == "signal");
+            Ok(())
+        })
+        .unwrap();
+    });
+}
+
 #[test]
 fn the_profile_is_gzip_and_its_content_comes_out() {
     in_time(|| {
@@ -575,6 +640,149 @@ fn loops_pools_breakers_and_tickers_are_shown_while_they_live() {
         );
         drop(ticker);
         assert_eq!(find("/debug/tickers.json", "started_at", &line), None);
+    });
+}
+
+/// The one of this name in a list.
+fn named(server: &DebugServer, path: &str, name: &str) -> Option<Value> {
+    let list = get(server, path).json();
+    let mut found = list.as_array().unwrap().iter();
+    found.find(|it| it["name"] == name).cloned()
+}
+
+#[test]
+fn groups_and_supervisors_are_shown_with_what_runs_in_them_while_they_live() {
+    in_time(|| {
+        let server = server();
+        let group = GroupBuilder::new().name("shown-group").limit(1).backlog(1);
+        let ran = group.scope(&CancelToken::new(), |group| {
+            group.spawn_named("shown-task", |token| {
+                token.wait();
+                Ok(())
+            })?;
+            until_waiting("shown-task");
+            group.spawn(|_| Ok(()))?;
+            let it = named(&server, "/debug/groups.json", "shown-group").unwrap();
+            assert_eq!(
+                (&it["limit"], &it["running"], &it["queued"]),
+                (&1.into(), &1.into(), &1.into())
+            );
+            assert_eq!(it["tasks"][0]["name"], "shown-task");
+            assert!(
+                it["started_at"]
+                    .as_str()
+                    .unwrap()
+                    .contains("debug_http.rs:")
+            );
+            let full = scope(&CancelToken::new(), |outside| {
+                let spawner = outside
+                    .spawn_named("shown-spawner", |_| Ok(group.spawn(|_| Ok(())).is_err()))?;
+                let waits = || named(&server, "/debug/groups.json", "shown-group").unwrap();
+                until(|| waits()["waiting_spawns"] == 1);
+                group.token().cancel();
+                Ok(spawner.join()?)
+            });
+            assert!(full?);
+            let it = named(&server, "/debug/groups.json", "shown-group").unwrap();
+            assert_eq!(
+                (&it["cancelled"], &it["waiting_spawns"]),
+                (&true.into(), &0.into())
+            );
+            Ok(())
+        });
+        ran.unwrap();
+        assert_eq!(named(&server, "/debug/groups.json", "shown-group"), None);
+
+        let child = ChildSpec::new("shown-child", |cx| {
+            cx.ready();
+            cx.token().wait();
+            Ok(())
+        });
+        let supervisor = Supervisor::builder().name("shown-supervisor").child(child);
+        let supervisor = supervisor.start(&CancelToken::new()).unwrap();
+        until_waiting("shown-child");
+        let find = || named(&server, "/debug/supervisors.json", "shown-supervisor");
+        let it = find().unwrap();
+        assert_eq!(it["stops_for"], Value::Null);
+        let shown = &it["children"][0];
+        assert_eq!(
+            (&shown["name"], &shown["state"]),
+            (&"shown-child".into(), &"running".into())
+        );
+        assert_eq!(
+            (&shown["restarts"], &shown["stuck"]),
+            (&0.into(), &false.into())
+        );
+        assert_eq!(shown["waiting"]["on"], "be cancelled");
+        supervisor.shutdown();
+        let it = find().unwrap();
+        let why = "cancelled: supervisor \"shown-supervisor\" shut down";
+        assert_eq!(it["stops_for"], why);
+        drop(supervisor);
+        assert_eq!(find(), None);
+    });
+}
+
+#[test]
+fn bulkheads_and_rate_limiters_are_shown_while_they_live_and_not_those_of_the_page() {
+    in_time(|| {
+        let server = server();
+        let uploads = Bulkhead::new(2).named("shown-bulkhead").with_queue(3);
+        let permit = uploads.try_acquire().unwrap();
+        let find = || named(&server, "/debug/bulkheads.json", "shown-bulkhead");
+        let it = find().unwrap();
+        assert_eq!(
+            (&it["in_use"], &it["capacity"], &it["waiting"]),
+            (&1.into(), &2.into(), &0.into())
+        );
+        assert_eq!(it["closed"], false);
+        assert!(it["built_at"].as_str().unwrap().contains("debug_http.rs:"));
+        let all = get(&server, "/debug/bulkheads.json");
+        assert!(!all.text().contains("server.rs"), "{}", all.text());
+        drop(permit);
+        drop(uploads);
+        assert_eq!(find(), None);
+
+        let clock = Clock::manual();
+        let mails = RateLimiter::with_clock(Quota::per_second(4), &clock).named("shown-limiter");
+        let find = || named(&server, "/debug/limiters.json", "shown-limiter");
+        mails.try_acquire_n(4).unwrap();
+        let it = find().unwrap();
+        assert_eq!(
+            (&it["wait_seconds"], &it["keys"]),
+            (&0.25.into(), &Value::Null)
+        );
+        assert_eq!(it["quota"], "4 per 1s, 4 at once");
+        let clients = KeyedRateLimiter::<u8>::new(Quota::per_minute(1)).with_max_keys(9);
+        let clients = clients.named("shown-clients");
+        clients.try_acquire(&1).unwrap();
+        let it = named(&server, "/debug/limiters.json", "shown-clients").unwrap();
+        assert_eq!((&it["keys"], &it["most_keys"]), (&1.into(), &9.into()));
+        drop((mails, clients));
+        assert_eq!(find(), None);
+    });
+}
+
+#[test]
+fn a_deadlock_is_told_as_text_and_in_the_state() {
+    in_time(|| {
+        let server = server();
+        let pool = Pool::builder().name("shown-deadlock").workers(1);
+        let pool = pool.build(&CancelToken::new()).unwrap();
+        let (give, given) = bounded::<Job<()>>(1);
+        let outer = pool
+            .submit(move |_| Ok(given.recv()?.join().is_err()))
+            .unwrap();
+        give.send(pool.submit(|_| Ok(())).unwrap()).unwrap();
+        let text = || get(&server, "/debug/deadlocks").text().to_owned();
+        until(|| text().contains("\"shown-deadlock\""));
+        assert!(text().starts_with("deadlock: a thread waits for itself; only a cancel of pool"));
+        let state = get(&server, "/debug/state.json").json();
+        let shown = &state["dump"]["deadlocks"][0];
+        assert_eq!(shown["threads"][0]["name"], "shown-deadlock");
+        pool.token().cancel();
+        assert!(outer.join().unwrap());
+        assert_eq!(text(), "no deadlock is known of\n");
     });
 }
 

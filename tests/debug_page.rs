@@ -8,7 +8,10 @@ mod support;
 
 use browser::Browser;
 use cleanbreak::debug::DebugServer;
-use cleanbreak::{Breaker, CancelToken, Pool, Probe, Ticker, scope};
+use cleanbreak::{
+    Breaker, Bulkhead, CancelToken, ChildSpec, GroupBuilder, Job, KeyedRateLimiter, Pool, Probe,
+    Quota, RateLimiter, Supervisor, Ticker,
+};
 use crossbeam_channel::bounded;
 use serde_json::json;
 use support::{in_time, secs, until_waiting};
@@ -18,7 +21,7 @@ const EVIL: &str = "<img src=x onerror=\"document.title='owned'\"><script>owned=
 /// Text of all rows of a section of the page.
 fn rows(section: &str) -> String {
     format!(
-        "[...document.querySelectorAll('section[aria-label={section}] tbody tr')]\
+        "[...document.querySelectorAll('section[aria-label=\"{section}\"] tbody tr')]\
          .map(row => row.innerText.replace(/\\s+/g, ' ')).join('\\n')"
     )
 }
@@ -49,7 +52,40 @@ fn the_page_shows_the_process_live_and_can_be_used() {
             .call(&service, |_| Err::<(), _>("down"))
             .unwrap_err();
         server.watch_value(EVIL, || EVIL.to_owned());
+        let stock = Breaker::builder().name("stock").build().unwrap();
+        stock.call(&service, |_| Ok::<_, ()>(7)).unwrap();
         let _ticker = Ticker::new(secs(1)).unwrap();
+        let uploads = Bulkhead::new(2).named("uploads at a time");
+        let _permit = uploads.try_acquire().unwrap();
+        let mails = RateLimiter::new(Quota::per_minute(2)).named("mails");
+        mails.try_acquire_n(2).unwrap();
+        let clients = KeyedRateLimiter::<String>::new(Quota::per_second(9)).named("clients");
+        clients.try_acquire("ann").unwrap();
+        let fails = ChildSpec::new("feed", |cx| {
+            anyhow::ensure!(cx.restarts() > 0, "no route");
+            cx.ready();
+            cx.token().wait();
+            Ok(())
+        });
+        let ledger = ChildSpec::new("ledger", |cx| {
+            cx.ready();
+            cx.token().wait();
+            Ok(())
+        });
+        let supervisor = Supervisor::builder().name("market").child(ledger);
+        let supervisor = supervisor.start(&service).unwrap();
+        supervisor.add(fails).unwrap_err(); // not ready at once, and taken off the list
+        let crossed = Pool::builder().name("crossed").workers(2);
+        let crossed = crossed.build(&service).unwrap();
+        let outer = [(); 2].map(|()| {
+            let (give, given) = bounded::<Job<()>>(1);
+            let join = move |_: &CancelToken| Ok(given.recv()?.join()?);
+            crossed.execute(join).unwrap();
+            give
+        });
+        for give in outer {
+            give.send(crossed.submit(|_| Ok(())).unwrap()).unwrap();
+        }
         let (_go, held) = bounded::<()>(0);
         let pool = Pool::builder().name("uploads").workers(2).queue(5);
         let pool = pool.build(&service).unwrap();
@@ -61,39 +97,42 @@ fn the_page_shows_the_process_live_and_can_be_used() {
             })
             .unwrap();
         }
-        let ended = scope(&service, |group| {
-            for _ in 0..3 {
-                group.spawn_named("poller", |token| {
+        let ended = GroupBuilder::new()
+            .name("services")
+            .limit(9)
+            .scope(&service, |group| {
+                for _ in 0..3 {
+                    group.spawn_named("poller", |token| {
+                        token.wait();
+                        Ok(())
+                    })?;
+                }
+                group.spawn_named(EVIL, |token| {
                     token.wait();
                     Ok(())
                 })?;
-            }
-            group.spawn_named(EVIL, |token| {
-                token.wait();
-                Ok(())
-            })?;
-            group.spawn_named("spinner", |token| {
-                let mut probe = Probe::new("orders");
-                'orders: loop {
-                    probe.idle();
-                    if token.wait_timeout(secs(1) / 200) {
-                        break 'orders;
+                group.spawn_named("spinner", |token| {
+                    let mut probe = Probe::new("orders");
+                    'orders: loop {
+                        probe.idle();
+                        if token.wait_timeout(secs(1) / 200) {
+                            break 'orders;
+                        }
+                        probe.pass();
                     }
-                    probe.pass();
-                }
-                probe.finish_with("told");
+                    probe.finish_with("told");
+                    Ok(())
+                })?;
+                until_waiting(EVIL);
+                let mut browser = Browser::start(&binary);
+                use_the_page(&mut browser, &server);
+                let complaints = std::mem::take(&mut browser.complaints);
+                assert!(complaints.is_empty(), "{complaints:?}");
+                drop((server, supervisor));
+                the_end_is_shown(&mut browser);
+                service.cancel();
                 Ok(())
-            })?;
-            until_waiting(EVIL);
-            let mut browser = Browser::start(&binary);
-            use_the_page(&mut browser, &server);
-            let complaints = std::mem::take(&mut browser.complaints);
-            assert!(complaints.is_empty(), "{complaints:?}");
-            drop(server);
-            the_end_is_shown(&mut browser);
-            service.cancel();
-            Ok(())
-        });
+            });
         ended.unwrap();
     });
 }
@@ -129,7 +168,13 @@ fn everything_is_there(page: &mut Browser) {
     for (section, words) in [
         (
             "Threads",
-            &["poller", "× 3", "be cancelled", "debug_page.rs"][..],
+            &[
+                "poller",
+                "× 3",
+                "be cancelled",
+                "debug_page.rs",
+                "service › (child)",
+            ][..],
         ),
         ("Loops", &["orders", "debug_page.rs"]),
         ("Pools", &["uploads", "2 / 2", "2 / 5", "open"]),
@@ -143,7 +188,32 @@ fn everything_is_there(page: &mut Browser) {
                 "cancelled: the client went",
             ],
         ),
-        ("Breakers", &["payments", "open", "debug_page.rs"]),
+        (
+            "Breakers",
+            &["payments", "open", "stock", "closed", "debug_page.rs"],
+        ),
+        (
+            "Deadlocks",
+            &[
+                "deadlock",
+                "crossed (",
+                "join a task of a pool",
+                "a cancel of pool",
+            ],
+        ),
+        (
+            "Groups",
+            &["services", "5 / 9", "poller", "active", "debug_page.rs"],
+        ),
+        (
+            "Supervisors",
+            &["market", "└ ledger", "running", "be cancelled"],
+        ),
+        ("Bulkheads", &["uploads at a time", "1 / 2", "open"]),
+        (
+            "Rate limiters",
+            &["mails", "2 per 60s, 2 at once", "clients", "1 / 65,536"],
+        ),
         ("Values", &["queue", "3 of 7"]),
     ] {
         let text = page.eval(&rows(section));
@@ -243,7 +313,7 @@ fn a_thread_shows_its_stack(page: &mut Browser) {
     // It is still open after a refresh, and what has the focus keeps it.
     page.eval("document.querySelector('.member .open').focus()");
     page.eval("window.marked = document.querySelector('.detail')");
-    let age = "document.querySelector('.member').cells[6].textContent";
+    let age = "document.querySelector('.member').cells[7].textContent";
     let before = page.eval(age);
     page.until(&format!("{age} !== {before}"));
     assert_eq!(

@@ -264,7 +264,7 @@ fn a_thread_of_the_library_has_its_spawn_site_and_its_wait() {
             assert!(thread.blocked.is_some());
             if stacks_are_readable() {
                 let wait = frame(&thread, "CancelToken::wait");
-                assert!(wait.file().unwrap().ends_with("token.rs"), "{thread}");
+                assert!(wait.file().unwrap().ends_with("cancel/wait.rs"), "{thread}");
             }
             let text = thread.to_string();
             assert!(text.contains("to be cancelled at "), "{text}");

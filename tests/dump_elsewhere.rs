@@ -3,7 +3,7 @@
 
 mod support;
 
-use cleanbreak::diagnose::{StackProblem, ThreadDump};
+use cleanbreak::diagnose::{StackProblem, StackSignal, StackSignalError, ThreadDump};
 use cleanbreak::{CancelToken, scope};
 use support::{in_time, until_waiting};
 
@@ -45,4 +45,13 @@ fn the_librarys_threads_are_listed_with_site_and_wait_and_the_rest_is_said() {
         })
         .unwrap();
     });
+}
+
+#[test]
+fn there_is_no_signal_for_stacks_and_that_is_said() {
+    for refused in [StackSignal::install(), StackSignal::install_at(40)] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, StackSignalError::Unsupported));
+        assert_eq!(error.to_string(), "stacks by signal are not supported here");
+    }
 }

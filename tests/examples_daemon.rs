@@ -345,7 +345,7 @@ fn silent_clients_fill_their_places_and_those_beyond_are_closed_at_once() {
     assert_eq!(rest(clients.pop().unwrap()), "");
     let mut first = clients.remove(0);
     first
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         .unwrap();
     assert_eq!(status(&rest(first)), "200");
     drop(clients);

@@ -422,15 +422,18 @@ fn a_limit_holds_on_the_threads_of_a_cache() {
 
 #[test]
 fn what_a_task_captured_that_never_starts_is_dropped_while_others_still_run() {
-    // The one thread reads until the last sender goes, and that is with a task that waits for it.
-    let (last_sender, rx) = bounded::<()>(0);
-    let result = GroupBuilder::new()
-        .limit(1)
-        .scope(&CancelToken::new(), |group| {
+    in_time(|| {
+        // The one thread reads until the last sender goes, and that is with a task that waits for it.
+        let (last_sender, rx) = bounded::<()>(0);
+        let (started, has_started) = bounded(1);
+        let group = GroupBuilder::new().limit(1);
+        let result = group.scope(&CancelToken::new(), |group| {
             group.spawn(move |_| {
+                started.send(())?;
                 rx.iter().for_each(drop);
                 Ok(())
             })?;
+            has_started.recv()?;
             let waiting = group.spawn(move |_| {
                 drop(last_sender);
                 Ok(())
@@ -439,5 +442,6 @@ fn what_a_task_captured_that_never_starts_is_dropped_while_others_still_run() {
             assert!(waiting.join().unwrap_err().is_not_started());
             Ok(())
         });
-    assert!(result.is_ok());
+        assert!(result.is_ok());
+    });
 }

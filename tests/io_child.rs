@@ -156,7 +156,7 @@ fn both_outputs_are_read_whole_at_once() {
 fn an_output_that_is_cut_short_is_kept_and_the_rest_comes_later() {
     let ((mut child, told), _) = cancelled("output", |token| {
         let mut child = shell(
-            "trap 'echo three; exit 0' USR1; echo one; echo two >&2; \
+            "trap 'echo three; exit 0' USR1; echo two >&2; echo one; \
              while :; do sleep 0.01; done",
         );
         let told = output(&mut child, token).unwrap_err();
@@ -168,7 +168,7 @@ fn an_output_that_is_cut_short_is_kept_and_the_rest_comes_later() {
     let (_, mut stdout, mut stderr) = told.into_parts();
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     let rest = in_time(move || {
-        // The signal must not come before the trap.
+        // The signal must not come before the trap, nor before all is said.
         if stdout.is_empty() {
             hear(&mut child, "one\n");
             stdout.extend(b"one\n");

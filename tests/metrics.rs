@@ -381,9 +381,16 @@ fn hedges_an_adaptive_limit_and_abandoned_threads_are_told() {
         let (hang, hangs) = bounded::<()>(0);
         let abandoner = Abandoner::builder().name("lookups").build();
         let threads = || labelled("abandoned_threads", r#"abandoner="lookups""#);
-        let late = abandoner.abandon_after(&token, support::millis(1), move |_| {
-            hangs.recv().ok();
-            Ok::<_, ()>(())
+        // Its time is up when it has begun, and not before, on however busy a machine.
+        let (clock, (begins, has_begun)) = (Clock::manual(), bounded(1));
+        let timed = CancelToken::with_clock(&clock);
+        let late = std::thread::scope(|s| {
+            s.spawn(|| has_begun.recv().map(|()| clock.advance(secs(1))));
+            abandoner.abandon_after(&timed, secs(1), move |_| {
+                begins.send(()).ok();
+                hangs.recv().ok();
+                Ok::<_, ()>(())
+            })
         });
         assert!(late.is_err());
         assert_eq!(threads(), 1.0);

@@ -7,13 +7,16 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
-use cleanbreak::{CancelToken, Pool, Shutdown};
+use cleanbreak::{CancelToken, Clock, Pool, Shutdown, scope};
 use crossbeam_channel::bounded;
-use support::{child_passes, count_the_end, in_time, is_child, live_named, threads_named, until};
+use support::{
+    child_passes, count_the_end, in_time, is_child, live_named, secs, threads_named, until,
+    until_waiting,
+};
 
 fn named(name: &str, workers: usize) -> Pool {
     let builder = Pool::builder().name(name).workers(workers).queue(100);
@@ -156,11 +159,83 @@ fn a_refused_thread_is_an_error_and_leaves_nothing_behind() {
         assert_eq!(error.thread_name(), "pt some");
         assert_eq!(live_named("pt some") + live_named("pt refused"), 0);
         // A pool that could not grow goes on with what it has.
-        let builder = Pool::builder().workers(1).stack_size(300 << 20);
-        let pool = builder.build(&CancelToken::new()).unwrap();
+        let builder = Pool::builder().name("pt grows").workers(1).queue(2);
+        let pool = builder.stack_size(300 << 20);
+        let pool = pool.build(&CancelToken::new()).unwrap();
+        let (release, held) = bounded::<()>(0);
+        let busy = pool.submit(move |_| Ok(held.recv().unwrap_err())).unwrap();
+        let waits = pool.submit(|_| Ok(7)).unwrap();
         assert!(pool.resize(10).is_err());
-        assert!((1..10).contains(&pool.workers()));
-        assert_eq!(pool.submit(|_| Ok(7)).unwrap().join().unwrap(), 7);
+        drop(release);
+        assert_eq!(waits.join().unwrap(), 7);
+        busy.join().unwrap();
+        let workers = pool.workers();
+        assert!((1..10).contains(&workers));
+        until(|| live_named("pt grows") == workers);
+        let together = Arc::new(Barrier::new(workers));
+        let tasks = (0..workers).map(|_| {
+            let together = together.clone();
+            pool.submit(move |_| Ok(together.wait().is_leader()))
+        });
+        let tasks: Vec<_> = tasks.collect();
+        for task in tasks {
+            task.unwrap().join().unwrap();
+        }
+        // Nor does the queue take more for those that did not come.
+        let (release, held) = bounded::<()>(0);
+        for _ in 0..workers {
+            let held = held.clone();
+            drop(pool.submit(move |_| Ok(held.recv().unwrap_err())));
+        }
+        until(|| pool.queued() == 0);
+        let taken = (0..9).filter(|_| pool.try_submit(|_| Ok(())).is_ok());
+        assert_eq!(taken.count(), 2);
+        drop(release);
         assert!(pool.shutdown(Shutdown::Drain).all_completed());
     });
+}
+
+#[test]
+fn a_join_that_waits_already_is_woken_when_its_time_is_up_by_a_manual_clock() {
+    in_time(|| {
+        let clock = Clock::manual();
+        let pool = Pool::builder().workers(1);
+        let pool = pool.build(&CancelToken::with_clock(&clock)).unwrap();
+        for _ in 0..20 {
+            let (release, held) = bounded::<()>(0);
+            let job = pool.submit(move |_| Ok(held.recv().unwrap_err())).unwrap();
+            let back = scope(&CancelToken::new(), |group| {
+                let join = group.spawn_named("pt join", move |_| Ok(job.join_timeout(secs(1))));
+                clock.await_timers(1);
+                until_waiting("pt join");
+                clock.advance(secs(1));
+                Ok(join?.join()?)
+            });
+            let job = back.unwrap().unwrap_err();
+            drop(release);
+            job.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pool_is_listed_as_open_until_it_is_shut_down_or_cancelled() {
+    let open = |name: &str| {
+        let live = cleanbreak::pool::live();
+        let info = live.into_iter().find(|info| *info.name == *name);
+        info.map(|info| info.open)
+    };
+    let pools = ["pt shut down", "pt told"].map(|name| named(name, 1));
+    assert_eq!(
+        open("pt shut down").zip(open("pt told")),
+        Some((true, true))
+    );
+    pools[0].shutdown(Shutdown::Drain);
+    pools[1].token().cancel();
+    assert_eq!(
+        open("pt shut down").zip(open("pt told")),
+        Some((false, false))
+    );
+    drop(pools);
+    assert_eq!(open("pt told"), None);
 }

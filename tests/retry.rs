@@ -589,3 +589,40 @@ fn the_wait_is_shown_with_the_line_of_the_call() {
         result.unwrap();
     });
 }
+
+#[test]
+fn an_attempt_ends_with_its_own_time_or_with_that_of_all_whichever_is_first() {
+    for slack in [None, Some(Duration::ZERO)] {
+        let (clock, token) = manual();
+        let mut retry = at_once().attempts(9).within(millis(25));
+        if let Some(slack) = slack {
+            retry = retry.slack(slack);
+        }
+        let retry = retry.attempt_timeout(millis(10)).build().unwrap();
+        let (began, mut deadlines) = (clock.now(), Vec::new());
+        let error = retry.call(&token, |attempt| {
+            let deadline = attempt.deadline().unwrap();
+            deadlines.push(deadline.duration_since(began).as_millis());
+            clock.advance_to(deadline);
+            Err::<(), _>("slow")
+        });
+        let error = error.unwrap_err();
+        assert_eq!(deadlines, [10, 20, 25]);
+        assert!(matches!(error.gave_up(), GaveUp::Time), "{error:?}");
+        let own: Vec<_> = error.history().iter().map(|it| it.timed_out).collect();
+        assert_eq!(own, [true, true, false]);
+    }
+}
+
+#[test]
+fn the_deadline_of_the_caller_is_not_taken_for_that_of_the_attempt() {
+    let (clock, token) = manual();
+    let retry = at_once().attempt_timeout(millis(10)).build().unwrap();
+    let error = retry.call(&token.child_timeout(millis(5)), |attempt| {
+        clock.advance_to(attempt.deadline().unwrap());
+        Err::<(), _>("slow")
+    });
+    let error = error.unwrap_err();
+    assert!(error.is_cancelled());
+    assert!(!error.history()[0].timed_out && error.history()[0].cancelled);
+}

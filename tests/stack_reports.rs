@@ -1,4 +1,4 @@
-//! Reports of stragglers, stuck tasks and leaks with stacks, once that was asked for.
+//! Reports of stragglers, stuck tasks and children, and leaks with stacks, once that was asked for.
 //!
 //! A binary with one test: it is asked for once in a process, and for good.
 #![cfg(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable)))]
@@ -10,7 +10,8 @@ use std::time::Duration;
 use cleanbreak::group::Straggler;
 use cleanbreak::leak::leak_check;
 use cleanbreak::pool::Stuck;
-use cleanbreak::{CancelToken, GroupBuilder, Pool, Shutdown, diagnose};
+use cleanbreak::supervise::{ChildInfo, Phase};
+use cleanbreak::{CancelToken, ChildSpec, GroupBuilder, Pool, Shutdown, Supervisor, diagnose};
 use crossbeam_channel::{Receiver, bounded};
 use support::{in_time, until_waiting};
 
@@ -54,6 +55,31 @@ fn stuck() -> Stuck {
     report.stuck[0].clone()
 }
 
+/// As the report says of the child that is stuck, and of one that is not.
+fn stuck_child() -> (ChildInfo, ChildInfo) {
+    let (release, held) = bounded::<()>(0);
+    let deaf_one = ChildSpec::new("deaf child", move |cx| {
+        cx.ready();
+        deaf(&held)
+    });
+    let good = ChildSpec::new("good child", |cx| {
+        cx.ready();
+        cx.token().wait();
+        Ok(())
+    });
+    let late = Phase::new("late")
+        .child(deaf_one)
+        .stop_timeout(Duration::ZERO);
+    let supervisor = Supervisor::builder().child(good).phase(late);
+    let supervisor = supervisor.start(&CancelToken::new()).unwrap();
+    until_waiting("deaf child");
+    let good = supervisor.children()[0].clone();
+    let report = supervisor.shutdown();
+    let stuck = report.stuck().next().unwrap().clone();
+    drop(release);
+    (stuck, good)
+}
+
 fn leak() -> String {
     let leaks = leak_check();
     let pool = Pool::builder().name("leaked").workers(1);
@@ -69,6 +95,7 @@ fn reports_show_stacks_once_that_was_asked_for_and_not_before() {
     in_time(|| {
         assert!(straggler().stack.is_none());
         assert!(stuck().stack.is_none());
+        assert!(stuck_child().0.stack.is_none());
         assert_eq!(leak().lines().count(), 2);
 
         diagnose::stacks_in_reports();
@@ -86,6 +113,12 @@ fn reports_show_stacks_once_that_was_asked_for_and_not_before() {
             stuck.to_string().contains("\n    stack_reports::deaf"),
             "{stuck}"
         );
+        let (child, good) = stuck_child();
+        assert!(
+            child.to_string().contains("\n    stack_reports::deaf"),
+            "{child}"
+        );
+        assert!(good.waiting.is_some() && good.stack.is_none(), "{good}");
         let leak = leak();
         assert!(leak.contains("await_work"), "{leak}");
     });

@@ -99,13 +99,14 @@ impl Body {
     fn size_line(&mut self, input: &[u8]) -> Result<Option<usize>, Refusal> {
         let parsed = httparse::parse_chunk_size(input)
             .map_err(|_| refuse(400, "a chunk size is malformed"))?;
+        let too_long = refuse(400, "a chunk size line is too long");
         let httparse::Status::Complete((used, size)) = parsed else {
-            return incomplete(
-                input,
-                MAX_SIZE_LINE,
-                refuse(400, "a chunk size line is too long"),
-            );
+            return incomplete(input, MAX_SIZE_LINE, too_long);
         };
+        // Also if it has come in one piece: how the input is cut makes no difference.
+        if used > MAX_SIZE_LINE {
+            return Err(too_long);
+        }
         let room = self.max - self.bytes.len();
         let size = usize::try_from(size)
             .ok()
@@ -159,6 +160,8 @@ fn incomplete(input: &[u8], max: usize, refusal: Refusal) -> Result<Option<usize
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Feeds `text` in pieces of `step` bytes; the body, and what was left in the buffer after it.
@@ -220,6 +223,32 @@ mod tests {
             body("news", "P")
         );
         assert_eq!(chunked("4\r\nnews\r\n0\r\n"), Ok(None));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_body_is_the_same_however_the_input_is_cut(
+            words in prop::collection::vec(word(), 0..10), length in prop::option::of(0..40_u64),
+        ) {
+            let framing = length.map_or(Framing::Chunked, Framing::Length);
+            let text = words.concat();
+            let whole = feed(framing, &text, text.len().max(1));
+            for step in [1, 2, 3, 7, 100, 300] {
+                prop_assert_eq!(&feed(framing, &text, step), &whole, "in pieces of {}", step);
+            }
+        }
+    }
+
+    fn word() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => prop::sample::select(vec!["\r\n", "0\r\n", "0\r\n\r\n", "4\r\nnews\r\n", ";a=b", "x"])
+                .prop_map(str::to_owned),
+            1 => (0..300_usize).prop_map(|pad| format!("1;{}\r\nn\r\n", "e".repeat(pad))),
+            1 => (4000..4200_usize).prop_map(|pad| format!("X:{}\r\n", "y".repeat(pad))),
+            1 => "[ -~]{0,8}",
+        ]
     }
 
     #[test]

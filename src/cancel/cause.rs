@@ -9,6 +9,20 @@ use std::sync::Arc;
 /// Which of the two things happened: the part to match on.
 ///
 /// What led to it is the [`Cause`]; attaching one never changes the kind.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelKind, CancelToken};
+///
+/// let service = CancelToken::new();
+/// let request = service.child_timeout(Duration::ZERO); // its time is over already
+/// service.cancel_with("deadline exceeded, says the operator"); // a cause is only words
+/// assert_eq!(request.kind(), Some(CancelKind::DeadlineExceeded));
+/// assert_eq!(service.kind(), Some(CancelKind::Cancelled));
+/// assert_eq!(CancelKind::DeadlineExceeded.to_string(), "deadline exceeded");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CancelKind {
     /// Somebody called `cancel`.
@@ -39,6 +53,11 @@ impl fmt::Display for CancelKind {
 /// let cause = Cause::error(std::io::Error::other("no route"));
 /// assert!(cause.downcast_ref::<std::io::Error>().is_some());
 /// assert!(cause.as_signal().is_none());
+///
+/// let cause = Cause::message(format!("disk {} full", 3)); // what `from` of a `String` does
+/// assert_eq!(cause.as_error().to_string(), "disk 3 full"); // for those who walk `source()`
+/// let cause = Cause::from(anyhow::anyhow!("inner").context("outer"));
+/// assert_eq!(cause.as_error().source().unwrap().to_string(), "inner");
 /// ```
 #[derive(Clone)]
 pub struct Cause(Arc<Inner>);
@@ -189,8 +208,15 @@ impl From<anyhow::Error> for Cause {
 /// token.cancel_with("no more work");
 /// let error = token.check().unwrap_err();
 /// assert_eq!(error.kind(), CancelKind::Cancelled);
+/// assert!(!error.is_deadline());
+/// assert_eq!(error.cause().unwrap().to_string(), "no more work");
 /// assert_eq!(error.to_string(), "cancelled: no more work");
 /// assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::Other);
+///
+/// let late = CancelToken::new().child_timeout(std::time::Duration::ZERO);
+/// let error = late.check().unwrap_err();
+/// assert!(error.is_deadline() && error.cause().is_none());
+/// assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
 /// ```
 #[derive(Clone)]
 pub struct Cancelled {

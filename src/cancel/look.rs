@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::cause::Cancelled;
+use super::data::TokenNode;
 use super::node::Node;
-use super::token::{CancelToken, TokenNode};
+use super::token::CancelToken;
 use crate::sync::{Arc, Weak};
 
 /// A token that is looked at and not kept: who waits on it still learns that nobody is left who

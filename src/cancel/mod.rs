@@ -31,14 +31,19 @@
 //! * Hooks run on the thread that cancels, and before its `cancel` returns. For a deadline that is
 //!   the timer thread.
 
+mod ask;
 mod cause;
+mod data;
 mod hook;
 #[cfg(all(feature = "debug-http", unix))]
 mod look;
 mod node;
+#[cfg(test)]
+mod random;
 mod registration;
 mod slab;
 mod token;
+mod wait;
 
 #[cfg(all(feature = "debug-http", unix))]
 pub(crate) use look::{Bounds, TokenLook, WeakToken};

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use super::data::TokenNode;
 use super::hook::{Closure, Hook, TakeBack};
-use super::token::{CancelToken, TokenNode};
+use super::token::CancelToken;
 use crate::contain::drop_contained;
 use crate::sync::{Arc, Weak};
 
@@ -16,6 +17,31 @@ use crate::sync::{Arc, Weak};
 ///
 /// [`try_unregister`](Self::try_unregister) takes it back without waiting;
 /// [`detach`](Self::detach) leaves it armed for good.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc::channel;
+/// use cleanbreak::CancelToken;
+///
+/// let token = CancelToken::new();
+/// let (tx, ran) = channel();
+/// let say = |what: &'static str| {
+///     let tx = tx.clone();
+///     move || tx.send(what).unwrap()
+/// };
+/// drop(token.on_cancel(say("dropped"))); // taken back
+/// assert!(token.on_cancel(say("unregistered")).try_unregister()); // as well, without waiting
+/// token.on_cancel(say("detached")).detach(); // stays
+/// let kept = token.on_cancel(say("kept"));
+///
+/// token.cancel();
+/// assert_eq!(ran.try_iter().collect::<Vec<_>>(), ["detached", "kept"]);
+/// assert!(!kept.try_unregister()); // it has run
+///
+/// token.on_cancel(say("late")).detach(); // on a cancelled token: at once
+/// assert_eq!(ran.try_recv(), Ok("late"));
+/// ```
 #[must_use = "dropping the registration takes the hook back"]
 pub struct Registration {
     /// `None` when nothing is armed any more.
@@ -112,6 +138,32 @@ impl fmt::Debug for Registration {
 
 /// Cancels its token when it is dropped, by whatever way the scope is left: break, return, `?` or
 /// panic. See [`CancelToken::drop_guard`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::CancelToken;
+///
+/// /// The helpers of a job stop with it, unless it hands them on.
+/// fn job(helpers: &CancelToken, succeed: bool) -> Result<CancelToken, &'static str> {
+///     let guard = helpers.child().drop_guard();
+///     if !succeed {
+///         return Err("no luck"); // the guard cancels the child
+///     }
+///     Ok(guard.disarm())
+/// }
+///
+/// let service = CancelToken::new();
+/// let (hook_ran, told) = std::sync::mpsc::channel();
+/// let child = service.child();
+/// child.on_cancel(move || hook_ran.send(()).unwrap()).detach();
+/// drop(child.drop_guard());
+/// assert_eq!(told.try_recv(), Ok(()));
+///
+/// assert!(!job(&service, true).unwrap().is_cancelled());
+/// assert_eq!(job(&service, false).unwrap_err(), "no luck");
+/// assert!(!service.is_cancelled()); // a guard on a child leaves the parent alone
+/// ```
 #[must_use = "the token is cancelled when the guard is dropped"]
 #[derive(Debug)]
 pub struct DropGuard {

@@ -104,5 +104,11 @@ mod tests {
         }
         assert_eq!(slab.len(), 0);
         assert!(slab.slots.capacity() <= KEPT);
+        // What is no crowd keeps its room.
+        for n in 0..KEPT {
+            assert_eq!(slab.insert(n), n);
+        }
+        (0..KEPT).for_each(|n| assert_eq!(slab.remove(n), Some(n)));
+        assert_eq!(slab.slots.capacity(), KEPT);
     }
 }

@@ -1,38 +1,17 @@
 //! The handle.
 
-use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::fmt;
-use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
 use super::cause::{CancelKind, Cancelled, Cause};
-use super::node::{Extra, Node};
-use super::registration::{DropGuard, Registration};
-use crate::clock::{Clock, Instant, Timed, Timer};
+use super::data::{Data, TokenNode};
+use super::node::Node;
+use super::registration::DropGuard;
+use crate::clock::{Clock, Instant};
 use crate::fault::{self, At};
 use crate::observe;
-use crate::sync::{Arc, GateReceiver, Weak, gate};
-use crate::threads;
-
-/// The receiver of tokens that were cancelled before anybody asked.
-static DISCONNECTED: LazyLock<GateReceiver> = LazyLock::new(|| gate().1);
-
-pub(super) type TokenNode = Node<Data>;
-
-/// What a token keeps in its node.
-pub(super) struct Data {
-    clock: Clock,
-    /// The earliest on the path to the root.
-    deadline: Option<Instant>,
-    /// The deadline is not that of the one parent: a sweep must look at it.
-    own_deadline: bool,
-    never: bool,
-    /// Present if the deadline is this token's own. Set once, before the token is handed out.
-    timer: OnceLock<Box<Timer>>,
-}
+use crate::sync::{Arc, Weak};
+use crate::threads::Scope;
 
 /// A handle to one node of a tree of cancellation; clones are the same node.
 ///
@@ -68,7 +47,7 @@ pub(super) struct Data {
 /// ```
 #[derive(Clone)]
 pub struct CancelToken {
-    node: Arc<TokenNode>,
+    pub(super) node: Arc<TokenNode>,
 }
 
 impl CancelToken {
@@ -79,6 +58,19 @@ impl CancelToken {
     }
 
     /// A root token on `clock`, which its children inherit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let request = token.child().child_timeout(Duration::from_secs(60));
+    /// clock.advance(Duration::from_secs(60)); // a test does not wait a minute
+    /// assert!(request.is_cancelled() && !token.is_cancelled());
+    /// ```
     #[must_use]
     pub fn with_clock(clock: &Clock) -> Self {
         Self::root(clock, false)
@@ -130,6 +122,23 @@ impl CancelToken {
     /// A child plus a place in the clock's deadline queue. If it is the clock's only timer, a
     /// thread is started, and joined when the child is dropped; [`Clock::keep_timer`] avoids that
     /// for timeouts that come one at a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelKind, CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let at = |secs| clock.deadline_after(Duration::from_secs(secs)).unwrap();
+    /// let job = CancelToken::with_clock(&clock).child_deadline(at(10));
+    /// let step = job.child_deadline(at(20)); // a child gets no more time than its parent
+    /// assert_eq!(step.deadline(), job.deadline());
+    /// assert!(job.child_deadline(clock.now()).is_cancelled()); // born cancelled
+    ///
+    /// clock.advance(Duration::from_secs(10));
+    /// assert_eq!(step.kind(), Some(CancelKind::DeadlineExceeded));
+    /// ```
     #[must_use]
     pub fn child_deadline(&self, deadline: Instant) -> Self {
         match self.deadline() {
@@ -256,166 +265,6 @@ impl CancelToken {
         self.node.cancel(other)
     }
 
-    /// What happened, if it is cancelled: kind and cause.
-    #[must_use]
-    pub fn cancelled(&self) -> Option<Cancelled> {
-        self.node.outcome()
-    }
-
-    /// The kind of the cancellation, if it is cancelled.
-    #[must_use]
-    pub fn kind(&self) -> Option<CancelKind> {
-        self.cancelled().map(|cancelled| cancelled.kind())
-    }
-
-    /// What led to the cancellation, if it is cancelled and the one who did it said so.
-    #[must_use]
-    pub fn cause(&self) -> Option<Cause> {
-        self.cancelled()?.cause().cloned()
-    }
-
-    /// Turns cancellation into an error, for `?`: `token.check()?`.
-    ///
-    /// # Errors
-    ///
-    /// [`Cancelled`], with kind and cause, if it is cancelled.
-    #[inline]
-    pub fn check(&self) -> Result<(), Cancelled> {
-        match self.is_cancelled() {
-            false => Ok(()),
-            true => self.cancelled().map_or(Ok(()), Err),
-        }
-    }
-
-    /// A receiver that disconnects on cancellation and never carries a message: for `select!`,
-    /// with any number of clones and waiters, for as long as you like.
-    ///
-    /// A clone of it does not keep the token: it also disconnects when the last handle of the token
-    /// and of all below it is gone, since nothing could cancel it any more.
-    ///
-    /// # Performance
-    ///
-    /// The first call allocates a channel; later ones are one atomic load.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cleanbreak::CancelToken;
-    /// use crossbeam_channel::{select, unbounded};
-    ///
-    /// let token = CancelToken::new();
-    /// let (tx, rx) = unbounded();
-    /// tx.send(1).unwrap();
-    /// let mut seen = Vec::new();
-    /// 'work: loop {
-    ///     select! {
-    ///         recv(token.done()) -> _ => break 'work,
-    ///         recv(rx) -> message => {
-    ///             seen.push(message.unwrap());
-    ///             token.cancel();
-    ///         }
-    ///     }
-    /// }
-    /// assert_eq!(seen, [1]);
-    /// ```
-    #[must_use]
-    pub fn done(&self) -> &Receiver<Infallible> {
-        self.node.gate().unwrap_or(&DISCONNECTED)
-    }
-
-    /// Blocks until it is cancelled. On a token that nobody else can cancel that is for ever; see
-    /// [`stop_possible`](Self::stop_possible).
-    #[track_caller]
-    pub fn wait(&self) {
-        self.wait_until(None);
-    }
-
-    /// Blocks until it is cancelled, for `timeout` at the longest, by the token's clock. `true` if
-    /// it is cancelled.
-    #[track_caller]
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(self.clock().deadline_after(timeout))
-    }
-
-    /// Blocks until it is cancelled, or until `deadline`. `true` if it is cancelled.
-    #[track_caller]
-    pub fn wait_deadline(&self, deadline: Instant) -> bool {
-        self.wait_until(Some(deadline))
-    }
-
-    #[track_caller]
-    fn wait_until(&self, deadline: Option<Instant>) -> bool {
-        fault::pass(At::CancelWait);
-        if self.is_cancelled() {
-            return true;
-        }
-        let done = self.done();
-        let _wait = threads::waiting_on("be cancelled");
-        match self.clock().recv_until(done, deadline) {
-            Ok(never) => match never {},
-            Err(RecvTimeoutError::Disconnected) => true,
-            // The two may come together, and cancellation is what the caller must not miss.
-            Err(RecvTimeoutError::Timeout) => self.is_cancelled(),
-        }
-    }
-
-    /// Sleeps for `duration` by the token's clock, or until it is cancelled.
-    ///
-    /// # Errors
-    ///
-    /// [`Cancelled`] if the sleep was cut short, or the token was cancelled before.
-    #[track_caller]
-    pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
-        match self.wait_timeout(duration) {
-            true => self.check(),
-            false => Ok(()),
-        }
-    }
-
-    /// Runs `hook` once: when the token is cancelled, on the thread that cancels it, or at once, on
-    /// this one, if it has been.
-    ///
-    /// Dropping the registration takes the hook back (see there). Hooks run outside every lock, in
-    /// the order of registration, a parent's before its children's. A panic in one is reported by
-    /// the panic hook and stops there. If the token goes away uncancelled, the closure is dropped.
-    ///
-    /// Keep it short: `cancel` waits for it, and a deadline's hooks delay the other timers. A
-    /// detached hook that holds a handle of its own token keeps both until it is cancelled.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cleanbreak::CancelToken;
-    /// use std::net::{Shutdown, TcpListener, TcpStream};
-    /// use std::io::Read;
-    ///
-    /// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    /// let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    /// let token = CancelToken::new();
-    /// let wake = stream.try_clone().unwrap();
-    /// let registration = token.on_cancel(move || drop(wake.shutdown(Shutdown::Both)));
-    ///
-    /// let reader = std::thread::spawn(move || stream.read(&mut [0; 16]));
-    /// token.cancel(); // ends the blocked read
-    /// assert_eq!(reader.join().unwrap().unwrap(), 0);
-    /// assert!(!registration.try_unregister()); // too late: it has run
-    /// ```
-    pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) -> Registration {
-        self.hook(move || {
-            fault::run(At::CancelHook);
-            hook();
-        })
-    }
-
-    /// A hook of the library's own, which does not panic.
-    pub(crate) fn hook(&self, hook: impl FnOnce() + Send + 'static) -> Registration {
-        let closure = Box::new(hook);
-        match self.node.extra.never {
-            true => Registration::never(closure),
-            false => Registration::arm(&self.node, closure),
-        }
-    }
-
     /// A guard that cancels this token when it is dropped.
     ///
     /// # Examples
@@ -438,68 +287,9 @@ impl CancelToken {
         DropGuard::new(self)
     }
 
-    /// The earliest deadline on the path from here to the root, by the token's clock.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        self.node.extra.deadline
-    }
-
-    /// The time left until [`deadline`](Self::deadline), zero if it has passed; `None` if there is
-    /// none. For the timeouts of sockets and the like; std's refuse zero, so [`check`](Self::check)
-    /// first, and use a millisecond at least.
-    #[must_use]
-    pub fn remaining(&self) -> Option<Duration> {
-        let deadline = self.deadline()?;
-        Some(deadline.duration_since(self.clock().now()))
-    }
-
-    /// Whether a wait on this handle can end: the token is cancelled, has a deadline, or somebody
-    /// other than this handle holds it, an ancestor, or a token that those are linked to.
-    ///
-    /// `false` means that waiting here would be for ever, unless a hook of your own cancels it.
-    /// `true` is a momentary answer: the other handles may go away uncancelled.
-    ///
-    /// # Performance
-    ///
-    /// Takes each lock on the path to the root once.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cleanbreak::CancelToken;
-    ///
-    /// let root = CancelToken::new();
-    /// assert!(!root.stop_possible()); // this is the only handle
-    /// let child = root.child();
-    /// assert!(child.stop_possible());
-    /// drop(root);
-    /// assert!(!child.stop_possible());
-    /// assert!(!CancelToken::never().clone().stop_possible());
-    /// ```
-    #[must_use]
-    pub fn stop_possible(&self) -> bool {
-        if self.is_cancelled() || self.deadline().is_some() {
-            return true;
-        }
-        if self.node.extra.never {
-            return false;
-        }
-        if self.node.handles() > 1 {
-            return true;
-        }
-        let mut above: Vec<_> = self.node.parents().collect();
-        let mut seen = BTreeSet::new();
-        while let Some(node) = above.pop() {
-            // Linked tokens may lead to one ancestor by many ways.
-            if !seen.insert(Arc::as_ptr(node)) {
-                continue;
-            }
-            if node.handles() > 0 || node.extra.deadline.is_some() {
-                return true;
-            }
-            above.extend(node.parents());
-        }
-        false
+    /// For lists of threads; keeps nothing alive.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope::of(&self.node)
     }
 
     #[cfg(all(feature = "debug-http", unix))]
@@ -527,12 +317,6 @@ impl CancelToken {
                 parents.any(|node| Arc::ptr_eq(node, &parent.node))
             }
         }
-    }
-
-    /// The clock that this token's deadlines and sleeps go by.
-    #[must_use]
-    pub fn clock(&self) -> &Clock {
-        &self.node.extra.clock
     }
 
     /// Whether the deadline has passed, delivered or not.
@@ -567,45 +351,6 @@ impl CancelToken {
             }
         }
         this
-    }
-}
-
-const fn deadline_exceeded() -> Cancelled {
-    Cancelled::new(CancelKind::DeadlineExceeded, None)
-}
-
-impl Data {
-    #[inline]
-    fn new(clock: Clock, deadline: Option<Instant>) -> Self {
-        Self {
-            clock,
-            deadline,
-            own_deadline: false,
-            never: false,
-            timer: OnceLock::new(),
-        }
-    }
-}
-
-impl Extra for Data {
-    fn overdue(&self) -> Option<Cancelled> {
-        let deadline = self.deadline.filter(|_| self.own_deadline)?;
-        (deadline <= self.clock.now()).then(deadline_exceeded)
-    }
-}
-
-impl Timed for TokenNode {
-    fn fire(self: Arc<Self>, _due: Instant, _now: Instant) -> Option<Instant> {
-        self.expire();
-        None
-    }
-}
-
-impl TokenNode {
-    fn expire(self: &Arc<Self>) {
-        if self.cancel(&deadline_exceeded()) {
-            observe::cancellation(true);
-        }
     }
 }
 

@@ -27,6 +27,7 @@ pub struct SendError<T>(pub T);
 
 impl<T> SendError<T> {
     /// The value that was not sent.
+    #[must_use]
     pub fn into_inner(self) -> T {
         self.0
     }
@@ -66,6 +67,7 @@ macro_rules! send_error {
 
         impl<T> $name<T> {
             /// The value that was not sent.
+            #[must_use]
             pub fn into_inner(self) -> T {
                 match self {
                     Self::$other(value) | Self::Closed(value) => value,
@@ -73,11 +75,13 @@ macro_rules! send_error {
             }
 
             #[doc = concat!("Whether this is `", stringify!($other), "`.")]
+            #[must_use]
             pub fn $is_other(&self) -> bool {
                 matches!(self, Self::$other(_))
             }
 
             /// Whether this is `Closed`.
+            #[must_use]
             pub fn is_closed(&self) -> bool {
                 matches!(self, Self::Closed(_))
             }
@@ -122,9 +126,13 @@ send_error! {
     ///
     /// let (tx, rx) = SafeChannel::bounded(1);
     /// assert_eq!(tx.try_send(1), Ok(()));
-    /// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
+    /// let full = tx.try_send(2).unwrap_err();
+    /// assert!(full.is_full() && !full.is_closed());
+    /// assert_eq!(full.into_inner(), 2);
     /// rx.close();
-    /// assert_eq!(tx.try_send(3), Err(TrySendError::Closed(3)));
+    /// let closed = tx.try_send(3).unwrap_err(); // whether there is room or not
+    /// assert!(closed.is_closed() && !closed.is_full());
+    /// assert_eq!(closed, TrySendError::Closed(3));
     /// ```
     TrySendError,
     /// No room, or with capacity zero no receiver waiting.
@@ -141,10 +149,11 @@ send_error! {
     /// use std::time::Duration;
     ///
     /// let (tx, rx) = SafeChannel::bounded(0);
-    /// let error = tx.send_timeout("hello", Duration::from_millis(1)).unwrap_err();
-    /// assert!(error.is_timeout());
+    /// let error = tx.send_timeout("hello", Duration::ZERO).unwrap_err();
+    /// assert!(error.is_timeout() && !error.is_closed());
+    /// let hello = error.into_inner();
     /// rx.close();
-    /// let error = tx.send_timeout("hello", Duration::MAX).unwrap_err();
+    /// let error = tx.send_timeout(hello, Duration::MAX).unwrap_err(); // does not wait
     /// assert_eq!(error, SendTimeoutError::Closed("hello"));
     /// ```
     SendTimeoutError,
@@ -153,6 +162,25 @@ send_error! {
 }
 
 /// Why a send bounded by a token gave up; the value comes back.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, SafeChannel};
+///
+/// let (tx, rx) = SafeChannel::bounded(1);
+/// let token = CancelToken::new();
+/// token.cancel_with("closing time");
+/// let error = tx.send_or_cancel("hello", &token).unwrap_err(); // although there is room
+/// assert_eq!(error.cancelled().unwrap().to_string(), "cancelled: closing time");
+/// assert!(error.is_cancelled() && !error.is_closed() && rx.is_empty());
+/// let hello = error.into_inner();
+///
+/// rx.close();
+/// let error = tx.send_or_cancel(hello, &CancelToken::new()).unwrap_err();
+/// assert!(error.is_closed() && !error.is_cancelled() && error.cancelled().is_none());
+/// assert_eq!(error.into_inner(), "hello");
+/// ```
 #[derive(Clone)]
 pub enum SendCancelError<T> {
     /// The token was cancelled, before the call or during it, with this kind and cause.
@@ -164,6 +192,26 @@ pub enum SendCancelError<T> {
 /// Why a receive bounded by a token gave up.
 ///
 /// Nothing is lost by it: what was queued is still queued.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, SafeChannel};
+///
+/// let (tx, rx) = SafeChannel::bounded(1);
+/// tx.send("hello").unwrap();
+/// let token = CancelToken::new();
+/// token.cancel_with("closing time");
+/// let error = rx.recv_or_cancel(&token).unwrap_err();
+/// assert_eq!(error.cancelled().unwrap().to_string(), "cancelled: closing time");
+/// assert!(error.is_cancelled() && !error.is_closed());
+///
+/// let token = CancelToken::new();
+/// assert_eq!(rx.recv_or_cancel(&token).unwrap(), "hello"); // still there
+/// tx.close();
+/// let error = rx.recv_or_cancel(&token).unwrap_err();
+/// assert!(error.is_closed() && !error.is_cancelled() && error.cancelled().is_none());
+/// ```
 #[derive(Clone, Debug)]
 pub enum RecvCancelError {
     /// The token was cancelled, before the call or during it, with this kind and cause.
@@ -174,6 +222,7 @@ pub enum RecvCancelError {
 
 impl<T> SendCancelError<T> {
     /// The value that was not sent.
+    #[must_use]
     pub fn into_inner(self) -> T {
         match self {
             Self::Cancelled(value, _) | Self::Closed(value) => value,
@@ -181,6 +230,7 @@ impl<T> SendCancelError<T> {
     }
 
     /// Kind and cause, if the token was cancelled.
+    #[must_use]
     pub fn cancelled(&self) -> Option<&Cancelled> {
         match self {
             Self::Cancelled(_, cancelled) => Some(cancelled),
@@ -188,7 +238,14 @@ impl<T> SendCancelError<T> {
         }
     }
 
+    /// Whether the token was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(..))
+    }
+
     /// Whether the channel is closed.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
@@ -226,6 +283,7 @@ impl<T> From<SendError<T>> for SendCancelError<T> {
 
 impl RecvCancelError {
     /// Kind and cause, if the token was cancelled.
+    #[must_use]
     pub fn cancelled(&self) -> Option<&Cancelled> {
         match self {
             Self::Cancelled(cancelled) => Some(cancelled),
@@ -233,7 +291,14 @@ impl RecvCancelError {
         }
     }
 
+    /// Whether the token was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(_))
+    }
+
     /// Whether the channel is closed and drained.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed)
     }

@@ -44,6 +44,7 @@ use std::ops::Deref;
 ///     }
 /// }
 /// assert_eq!((seen, sum), (vec!["buy"], 21));
+/// assert_eq!(inputs.open(), 0);
 /// ```
 #[derive(Debug, Default)]
 pub struct Inputs {
@@ -52,6 +53,7 @@ pub struct Inputs {
 
 impl Inputs {
     /// No inputs yet: [`any_open`](Self::any_open) is `false`.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -68,11 +70,13 @@ impl Inputs {
     }
 
     /// Whether any input has not ended: the condition of the loop.
+    #[must_use]
     pub fn any_open(&self) -> bool {
         self.open.get() > 0
     }
 
     /// How many inputs have not ended.
+    #[must_use]
     pub fn open(&self) -> usize {
         self.open.get()
     }
@@ -82,6 +86,33 @@ impl Inputs {
 ///
 /// It dereferences to the receiver for as long as its channel has not ended, and from then on to
 /// one that is never ready. Dropping it takes it out of the count.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::channel::{Inputs, SafeChannel};
+///
+/// let (tx, rx) = SafeChannel::bounded(4);
+/// let inputs = Inputs::new();
+/// let (mut a, b) = (inputs.add(&rx), inputs.add(&rx));
+/// assert_eq!(inputs.open(), 2);
+/// drop(b);
+/// assert_eq!(inputs.open(), 1);
+///
+/// tx.send("last").unwrap();
+/// tx.close();
+/// let message = a.recv(); // as its arm in a `select!` does
+/// assert_eq!(a.take(message), Some("last"));
+/// assert!(a.is_open());
+/// let message = a.recv();
+/// assert_eq!(a.take(message), None); // its channel has ended
+/// assert!(!a.is_open() && !inputs.any_open());
+/// assert!(a.try_recv().unwrap_err().is_empty()); // never ready again
+///
+/// let mut c = inputs.add(&rx);
+/// c.end(); // heard enough
+/// assert!(!inputs.any_open());
+/// ```
 #[must_use = "an input that is dropped does not count"]
 pub struct Input<'a, T> {
     open: &'a Cell<usize>,
@@ -89,6 +120,28 @@ pub struct Input<'a, T> {
 }
 
 /// What an [`Input`] reads from. Made by `into()`.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::channel::{Inputs, SafeChannel, Source};
+///
+/// /// Takes what [`Inputs::add`] takes.
+/// fn first<'a, T: 'a>(source: impl Into<Source<'a, T>>) -> Option<T> {
+///     let (inputs, source) = (Inputs::new(), source.into());
+///     let mut input = inputs.add(source);
+///     let message = input.recv();
+///     input.take(message)
+/// }
+///
+/// let (tx, rx) = SafeChannel::unbounded();
+/// (1..=4).for_each(|n| tx.send(n).unwrap());
+/// assert_eq!(first(&rx), Some(1));
+/// assert_eq!(first(rx.as_crossbeam()), Some(2));
+/// assert_eq!(first(rx.as_crossbeam().clone()), Some(3));
+/// assert_eq!(first(rx), Some(4)); // and the receiver is gone
+/// assert!(tx.is_closed());
+/// ```
 pub struct Source<'a, T>(Kind<'a, T>);
 
 enum Kind<'a, T> {
@@ -120,6 +173,7 @@ impl<T> Input<'_, T> {
     }
 
     /// Whether it still counts.
+    #[must_use]
     pub fn is_open(&self) -> bool {
         !matches!(self.source.0, Kind::Ended(_))
     }

@@ -48,11 +48,11 @@
 //!
 //! Receiving costs what it costs in crossbeam; who finds nothing lets the senders get some values
 //! ahead for a few hundred nanoseconds before it looks again, which is what makes a stream fast. A
-//! send adds one atomic exchange on a cache line of its own, some 5 ns; a send through a handle that another thread is using *at this moment* (an
-//! `Arc<SafeSender>`, or a reference to one) borrows from a shared lock instead, so clone one
-//! handle for each thread that sends. Cloning and dropping a sender is O(log handles) under that
-//! lock; `close` is O(handles) once, and waits only for sends that are between two instructions,
-//! never for room or for a receiver.
+//! send adds one atomic exchange on a cache line of its own, some 5 ns; a send through a handle that
+//! another thread is using *at this moment* (an `Arc<SafeSender>`, or a reference to one) borrows
+//! from a shared lock instead, so clone one handle for each thread that sends. Cloning and dropping a
+//! sender is O(log handles) under that lock; `close` is O(handles) once, and waits only for sends
+//! that are between two instructions, never for room or for a receiver.
 //!
 //! A send that finds no room tries again for as long as crossbeam's does, and then parks in a
 //! two-armed `select!`, because nothing else in crossbeam can be woken by a close. Where the
@@ -67,6 +67,11 @@ mod inputs;
 mod protocol;
 mod receiver;
 mod sender;
+#[cfg_attr(
+    not(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable))),
+    path = "users_off.rs"
+)]
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -81,7 +86,9 @@ pub use sender::SafeSender;
 
 use std::time::{Duration, Instant};
 
-use crate::threads;
+use crate::cancel::CancelToken;
+use crate::threads::{self, Awaits};
+use users::End;
 
 /// Makes channels that can be closed.
 ///
@@ -133,16 +140,54 @@ impl SafeChannel {
         (tx, rx): (crossbeam_channel::Sender<T>, crossbeam_channel::Receiver<T>),
     ) -> (SafeSender<T>, SafeReceiver<T>) {
         let (handle, last) = protocol::new(tx, rx.clone());
-        (SafeSender::new(handle), SafeReceiver::new(rx, last))
+        let (sender, receiver) = End::pair();
+        (
+            SafeSender::new(handle, sender),
+            SafeReceiver::new(rx, last, receiver),
+        )
     }
 }
 
 /// Every wait of this module that did not succeed at once goes through here, under a name.
 #[inline]
 #[track_caller]
-fn blocking<R>(what: &'static str, wait: impl FnOnce() -> R) -> R {
-    let _wait = threads::waiting_on(what);
+fn blocking<R>(what: &'static str, shown: Shown<'_>, wait: impl FnOnce() -> R) -> R {
+    let _wait = threads::awaiting(what, shown.awaits());
     wait()
+}
+
+/// What a wait shows to a look for deadlocks. The default: nothing, as it ends by itself.
+#[derive(Clone, Copy, Default)]
+struct Shown<'a> {
+    end: Option<&'a End>,
+    cancellable: bool,
+}
+
+impl<'a> Shown<'a> {
+    /// A wait that nothing but the other end makes an end of.
+    fn for_good(end: &'a End) -> Self {
+        Self {
+            end: Some(end),
+            cancellable: false,
+        }
+    }
+
+    /// A wait that ends with `token`, too. A deadline of that comes by itself.
+    fn until_cancelled(end: &'a End, token: &CancelToken) -> Self {
+        Self {
+            end: token.deadline().is_none().then_some(end),
+            cancellable: true,
+        }
+    }
+
+    #[inline]
+    fn awaits(self) -> Awaits {
+        match self.end.map(End::waits) {
+            None => Awaits::default(),
+            Some(awaits) if self.cancellable => awaits.or_a_cancel(),
+            Some(awaits) => awaits,
+        }
+    }
 }
 
 /// `None` means never: an overflow lies beyond any uptime.

@@ -31,7 +31,7 @@
 //! told of the end by something that `select!` cannot see. Dropping the one `Sender` under the
 //! feet of those who use it: as fast as crossbeam, and sound only by the grace of its internals.
 
-use super::blocking;
+use super::{Shown, blocking};
 use crate::sync::chan::{Receiver, Sender, TrySendError, Unsent, has_fired, send_or_stop};
 use crate::sync::{
     Arc, AtomicBool, Backoff, BriefMutex, BriefMutexGuard, GateReceiver, GateSender, Mutex, Once,
@@ -85,6 +85,7 @@ pub(crate) struct LastReceiver<T>(Arc<Core<T>>);
 pub(crate) struct Limit<'a> {
     pub(crate) deadline: Option<Instant>,
     pub(crate) stop: Option<&'a GateReceiver>,
+    pub(super) shown: Shown<'a>,
 }
 
 /// A `Sender` for the length of one send.
@@ -234,7 +235,7 @@ impl<T> Handle<T> {
         match tx.try_send(value) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(value)) => Err(Unsent::Closed(value)),
-            Err(TrySendError::Full(value)) => blocking("send into a channel", || {
+            Err(TrySendError::Full(value)) => blocking("send into a channel", limit.shown, || {
                 self.core.send_full(&tx, value, limit)
             }),
         }

@@ -2,7 +2,8 @@
 
 use super::err::{RecvCancelError, RecvError, RecvTimeoutError, TryRecvError};
 use super::protocol::{Core, LastReceiver};
-use super::{blocking, deadline_after};
+use super::users::End;
+use super::{Shown, blocking, deadline_after};
 use crate::cancel::CancelToken;
 use crate::fault::{self, At};
 use crate::sync::{Arc, Backoff};
@@ -42,13 +43,15 @@ use std::time::{Duration, Instant};
 pub struct SafeReceiver<T> {
     rx: Receiver<T>,
     last: Arc<LastReceiver<T>>,
+    end: End,
 }
 
 impl<T> SafeReceiver<T> {
-    pub(super) fn new(rx: Receiver<T>, last: LastReceiver<T>) -> Self {
+    pub(super) fn new(rx: Receiver<T>, last: LastReceiver<T>, end: End) -> Self {
         Self {
             rx,
             last: Arc::new(last),
+            end,
         }
     }
 
@@ -77,22 +80,23 @@ impl<T> SafeReceiver<T> {
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
         fault::pass(At::ChannelReceive);
+        self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvError),
-            Err(TryRecvError::Empty) => self.when_empty(|rx| rx.recv()),
+            Err(TryRecvError::Empty) => self.when_empty(Shown::for_good(&self.end), |rx| rx.recv()),
         }
     }
 
     /// Where all waits go when the first look has found nothing.
     #[cold]
     #[track_caller]
-    fn when_empty<R>(&self, wait: impl FnOnce(&Receiver<T>) -> R) -> R {
+    fn when_empty<R>(&self, shown: Shown<'_>, wait: impl FnOnce(&Receiver<T>) -> R) -> R {
         // Nothing gets ahead where there is hardly any room.
         if self.rx.capacity().is_none_or(|room| room > 8) {
             Backoff::linger();
         }
-        blocking("receive from a channel", || wait(&self.rx))
+        blocking("receive from a channel", shown, || wait(&self.rx))
     }
 
     /// Receives if there is a value now; with capacity zero, if a sender is waiting now.
@@ -114,6 +118,7 @@ impl<T> SafeReceiver<T> {
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         fault::pass(At::ChannelReceive);
+        self.end.is_used();
         self.rx.try_recv()
     }
 
@@ -148,7 +153,8 @@ impl<T> SafeReceiver<T> {
 
     /// Receives, waiting until `deadline`.
     ///
-    /// With a deadline in the past it still receives what is there.
+    /// With a deadline in the past it still receives what is there. It is one of the standard
+    /// library; [`Clock::to_std`](crate::Clock::to_std) makes it of a clock's.
     ///
     /// # Errors
     ///
@@ -169,10 +175,13 @@ impl<T> SafeReceiver<T> {
     #[track_caller]
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         fault::pass(At::ChannelReceive);
+        self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => self.when_empty(|rx| rx.recv_deadline(deadline)),
+            Err(TryRecvError::Empty) => {
+                self.when_empty(Shown::default(), |rx| rx.recv_deadline(deadline))
+            }
         }
     }
 
@@ -209,10 +218,14 @@ impl<T> SafeReceiver<T> {
         if let Some(cancelled) = token.cancelled() {
             return Err(RecvCancelError::Cancelled(cancelled));
         }
+        self.end.is_used();
         match self.rx.try_recv() {
             Ok(value) => Ok(value),
             Err(TryRecvError::Disconnected) => Err(RecvCancelError::Closed),
-            Err(TryRecvError::Empty) => self.when_empty(|_| self.wait_or_cancel(token)),
+            Err(TryRecvError::Empty) => {
+                let shown = Shown::until_cancelled(&self.end, token);
+                self.when_empty(shown, |_| self.wait_or_cancel(token))
+            }
         }
     }
 
@@ -264,7 +277,28 @@ impl<T> SafeReceiver<T> {
     /// The crossbeam receiver, where the type does not follow from the context.
     ///
     /// A clone of it can read but does not count as a receiver of this channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::SafeChannel;
+    /// use crossbeam_channel::Select;
+    ///
+    /// let (tx, rx) = SafeChannel::bounded(1);
+    /// tx.send(1).unwrap();
+    /// let mut select = Select::new();
+    /// let arm = select.recv(rx.as_crossbeam()); // generic: not by dereference
+    /// let ready = select.select();
+    /// assert_eq!(ready.index(), arm);
+    /// assert_eq!(ready.recv(rx.as_crossbeam()), Ok(1));
+    ///
+    /// let reader = rx.as_crossbeam().clone();
+    /// drop(rx);
+    /// assert!(tx.is_closed() && reader.recv().is_err()); // `reader` does not keep it open
+    /// ```
+    #[must_use]
     pub fn as_crossbeam(&self) -> &Receiver<T> {
+        self.end.is_used();
         &self.rx
     }
 
@@ -318,6 +352,7 @@ impl<T> SafeReceiver<T> {
     }
 
     /// Whether a close has begun. There may still be values to receive.
+    #[must_use]
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.core().is_closed()
@@ -329,6 +364,7 @@ impl<T> Deref for SafeReceiver<T> {
 
     #[inline]
     fn deref(&self) -> &Receiver<T> {
+        self.end.is_used();
         &self.rx
     }
 }
@@ -338,6 +374,7 @@ impl<T> Clone for SafeReceiver<T> {
         Self {
             rx: self.rx.clone(),
             last: self.last.clone(),
+            end: self.end.clone(),
         }
     }
 }
@@ -357,11 +394,41 @@ impl<T> UnwindSafe for SafeReceiver<T> {}
 impl<T> RefUnwindSafe for SafeReceiver<T> {}
 
 /// The values of a channel until it has ended; from [`SafeReceiver::iter`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::unbounded();
+/// (1..=3).for_each(|n| tx.send(n).unwrap());
+/// 'first: for value in &rx {
+///     if value == 2 { break 'first; }
+/// }
+/// assert_eq!(rx.recv(), Ok(3)); // what was not taken is still there
+/// tx.close();
+/// assert_eq!(rx.iter().next(), None);
+/// ```
+#[must_use = "iterators receive nothing until they are used"]
 pub struct Iter<'a, T> {
     receiver: &'a SafeReceiver<T>,
 }
 
 /// The values that are in a channel; from [`SafeReceiver::try_iter`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::unbounded();
+/// tx.send(1).unwrap();
+/// let mut ready = rx.try_iter();
+/// assert_eq!((ready.next(), ready.next()), (Some(1), None)); // nothing now
+/// tx.send(2).unwrap();
+/// assert_eq!(ready.next(), Some(2)); // it was not the end
+/// ```
+#[must_use = "iterators receive nothing until they are used"]
 pub struct TryIter<'a, T> {
     receiver: &'a SafeReceiver<T>,
 }
@@ -369,6 +436,21 @@ pub struct TryIter<'a, T> {
 /// The values of a channel until it has ended, with the receiver.
 ///
 /// Dropping it drops the receiver.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::unbounded();
+/// (1..=3).for_each(|n| tx.send(n).unwrap());
+/// 'first: for value in rx {
+///     assert_eq!(value, 1);
+///     break 'first; // drops the last receiver, and 2 and 3 with it
+/// }
+/// assert_eq!(tx.send(4).unwrap_err().into_inner(), 4);
+/// ```
+#[must_use = "iterators receive nothing until they are used"]
 pub struct IntoIter<T> {
     receiver: SafeReceiver<T>,
 }

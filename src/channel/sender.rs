@@ -2,7 +2,8 @@
 
 use super::err::{SendCancelError, SendError, SendTimeoutError, TrySendError};
 use super::protocol::{Handle, Limit};
-use super::{SafeReceiver, deadline_after};
+use super::users::End;
+use super::{SafeReceiver, Shown, deadline_after};
 use crate::cancel::CancelToken;
 use crate::fault::{self, At};
 use crate::sync::Arc;
@@ -20,13 +21,40 @@ use std::time::{Duration, Instant};
 ///
 /// Give each sending thread a clone. A handle that several threads use at the same time works, but
 /// slower.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::SafeChannel;
+///
+/// let (tx, rx) = SafeChannel::bounded(4);
+/// let other = tx.clone(); // one for each thread that sends
+/// assert!(tx.is_empty());
+/// other.send("hello").unwrap();
+/// assert_eq!((tx.len(), tx.capacity()), (1, Some(4)));
+/// assert!(tx.same_channel(&other) && tx.feeds(&rx));
+/// drop(tx);
+/// assert!(!other.is_closed()); // one is left
+/// drop(other);
+/// assert!(rx.is_closed());
+/// assert_eq!(rx.recv(), Ok("hello")); // and then the end
+/// assert!(rx.recv().is_err());
+///
+/// let (tx, unheard) = SafeChannel::unbounded();
+/// assert_eq!(tx.capacity(), None);
+/// assert!(!tx.feeds(&rx));
+/// drop(unheard);
+/// assert!(tx.is_closed()); // nobody would receive it
+/// assert_eq!(tx.send("hello").unwrap_err().into_inner(), "hello");
+/// ```
 pub struct SafeSender<T> {
     handle: Handle<T>,
+    end: End,
 }
 
 impl<T> SafeSender<T> {
-    pub(super) fn new(handle: Handle<T>) -> Self {
-        Self { handle }
+    pub(super) fn new(handle: Handle<T>, end: End) -> Self {
+        Self { handle, end }
     }
 
     /// Sends, waiting for room.
@@ -57,8 +85,13 @@ impl<T> SafeSender<T> {
     #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         fault::pass(At::ChannelSend);
+        self.end.is_used();
+        let limit = Limit {
+            shown: Shown::for_good(&self.end),
+            ..Limit::default()
+        };
         self.handle
-            .send(value, Limit::default())
+            .send(value, limit)
             .map_err(|unsent| match unsent {
                 Unsent::Closed(value) | Unsent::Stopped(value) | Unsent::TimedOut(value) => {
                     SendError(value)
@@ -88,6 +121,7 @@ impl<T> SafeSender<T> {
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         fault::pass(At::ChannelSend);
+        self.end.is_used();
         self.handle
             .try_send(value)
             .map_err(|refused| match refused {
@@ -121,7 +155,8 @@ impl<T> SafeSender<T> {
 
     /// Sends, waiting for room until `deadline`.
     ///
-    /// With a deadline in the past it still sends if there is room.
+    /// With a deadline in the past it still sends if there is room. It is one of the standard
+    /// library; [`Clock::to_std`](crate::Clock::to_std) makes it of a clock's.
     ///
     /// # Errors
     ///
@@ -146,9 +181,14 @@ impl<T> SafeSender<T> {
     #[track_caller]
     fn send_by(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         fault::pass(At::ChannelSend);
+        self.end.is_used();
         let limit = Limit {
             deadline,
-            stop: None,
+            shown: match deadline {
+                None => Shown::for_good(&self.end),
+                Some(_) => Shown::default(),
+            },
+            ..Limit::default()
         };
         self.handle
             .send(value, limit)
@@ -189,9 +229,11 @@ impl<T> SafeSender<T> {
     #[track_caller]
     pub fn send_or_cancel(&self, value: T, token: &CancelToken) -> Result<(), SendCancelError<T>> {
         fault::pass(At::ChannelSend);
+        self.end.is_used();
         let limit = Limit {
             deadline: None,
             stop: Some(token.done()),
+            shown: Shown::until_cancelled(&self.end, token),
         };
         self.handle
             .send(value, limit)
@@ -234,32 +276,38 @@ impl<T> SafeSender<T> {
     /// Whether a close has begun: a send that begins after this was `true` is refused.
     ///
     /// `false` says nothing about the next instant.
+    #[must_use]
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.handle.core().is_closed()
     }
 
     /// The number of values in the channel.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.handle.core().receiver().len()
     }
 
     /// Whether there is nothing in the channel.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.handle.core().receiver().is_empty()
     }
 
     /// The most values that the channel holds; `None` if unbounded.
+    #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.handle.core().receiver().capacity()
     }
 
     /// Whether both send into the same channel.
+    #[must_use]
     pub fn same_channel(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.handle.core(), other.handle.core())
     }
 
     /// Whether `receiver` receives what this sends.
+    #[must_use]
     pub fn feeds(&self, receiver: &SafeReceiver<T>) -> bool {
         Arc::ptr_eq(self.handle.core(), receiver.core())
     }
@@ -271,6 +319,7 @@ impl<T> Clone for SafeSender<T> {
         fault::pass(At::ChannelClone);
         Self {
             handle: self.handle.clone(),
+            end: self.end.clone(),
         }
     }
 }

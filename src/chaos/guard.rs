@@ -18,12 +18,15 @@ use crate::sync::Arc;
 ///
 /// let chaos = Plan::seeded(1).at("my.call", Fault::Refuse, 1).start().unwrap();
 /// assert!(fails("my.call"));
+/// assert_eq!((chaos.seed(), chaos.report().total()), (1, 1)); // so far
+/// let reporter = chaos.reporter(); // for a watchdog
 /// std::thread::scope(|scope| {
 ///     scope.spawn(|| assert!(!fails("my.call"))); // not a thread of the library's
 /// });
 /// let report = chaos.finish();
 /// assert_eq!(report.count("my.call", Fault::Refuse), 1);
 /// assert!(!fails("my.call")); // it is over
+/// assert_eq!(reporter.report().total(), 1);
 /// ```
 #[must_use = "the scope ends when this is dropped"]
 pub struct Chaos {

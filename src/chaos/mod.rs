@@ -2,12 +2,12 @@
 //!
 //! A test that passes has seen the interleavings that the scheduler chose and a machine on which
 //! nothing failed. With the feature `chaos` every part of the library has *points*, at which a
-//! [`Plan`] may let a thread stand still, a closure panic, the operating system refuse a thread, a
+//! `Plan` may let a thread stand still, a closure panic, the operating system refuse a thread, a
 //! wait end early, a deadline come late, a clock leap, or a token be cancelled. The faults are
 //! those of a bad day and no others: each is something that the library says it bears, so a promise
 //! that breaks under them is a bug, in the library or in what is built on it.
 //!
-//! [`Plan::start`] begins a scope that ends with its guard. It is for the calling thread and all
+//! `Plan::start` begins a scope that ends with its guard. It is for the calling thread and all
 //! that is started from it through the library: threads of groups, pools and supervisors, tasks, and
 //! the timers that they set. Whoever is outside of it meets no fault, so tests run in parallel.
 //!
@@ -22,7 +22,7 @@
 //!   way from the scope's own thread by the numbers of the threads and tasks that were started on the
 //!   way. So **a seed replays the same decisions**, whatever the scheduler does: where the same task
 //!   comes to the same point for the same time, the same happens. What happened is in the
-//!   [`Report`](#what-the-feature-adds), and a plan made of that replays exactly those faults, or some of them.
+//!   `Report`, and a plan made of that replays exactly those faults, or some of them.
 //! * A fault is injected with no lock of the library held, and never a second one inside the first.
 //! * A panic is injected only where a closure of the user's would run, before its first line: its
 //!   captured values are dropped, and all is as if it had panicked itself. Never while the

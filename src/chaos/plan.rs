@@ -68,6 +68,23 @@ impl Plan {
 
     /// A plan of exactly these faults, or those of them that the run comes by, and no others. Other
     /// settings but [`cancels`](Self::cancels) mean nothing then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::chaos::{Fault, Plan, fails};
+    ///
+    /// let run = |plan: Plan| {
+    ///     let chaos = plan.start().unwrap();
+    ///     let failed: Vec<_> = (0..9).filter(|_| fails("disk.write")).collect();
+    ///     (failed, chaos.finish())
+    /// };
+    /// let (failed, report) = run(Plan::seeded(7).at("disk.write", Fault::Refuse, 2));
+    /// let (again, _) = run(Plan::replay(report.injected()));
+    /// assert_eq!(again, failed); // all of them
+    /// let (one, _) = run(Plan::replay(&report.injected()[..1]));
+    /// assert_eq!(one, failed[..1]); // or some
+    /// ```
     pub fn replay<'a>(faults: impl IntoIterator<Item = &'a Injected>) -> Self {
         let mut plan = Self::seeded(0);
         let entry = |injected: &Injected| {
@@ -146,12 +163,45 @@ impl Plan {
     }
 
     /// How late a deadline or a tick may come; 5 ms by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::chaos::{Fault, Plan};
+    ///
+    /// let plan = Plan::seeded(7).everywhere(Fault::Late, 1);
+    /// let chaos = plan.late_by_up_to(Duration::from_millis(1)).start().unwrap();
+    /// CancelToken::new().child_timeout(Duration::from_millis(1)).wait(); // up to 1 ms longer
+    /// let report = chaos.finish();
+    /// assert!(report.injected()[0].amount <= Duration::from_millis(1));
+    /// ```
     pub fn late_by_up_to(mut self, longest: Duration) -> Self {
         self.rates.longest[Fault::Late as usize] = longest;
         self
     }
 
     /// How far a clock may leap at a time; 50 ms by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::chaos::{Fault, Plan};
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let hour = Duration::from_secs(3600);
+    /// let plan = Plan::seeded(7).everywhere(Fault::Jump, 1);
+    /// let chaos = plan.jumps_up_to(hour).start().unwrap();
+    /// let clock = Clock::isolated(); // the clocks that the process shares do not leap
+    /// let (token, before) = (CancelToken::with_clock(&clock), clock.now());
+    /// while chaos.report().total_of(Fault::Jump) == 0 {
+    ///     token.child_timeout(Duration::from_millis(1)).wait(); // its timer thread sleeps
+    /// }
+    /// let leap = chaos.finish().injected()[0].amount;
+    /// assert!(leap <= hour && clock.now().duration_since(before) >= leap);
+    /// ```
     pub fn jumps_up_to(mut self, longest: Duration) -> Self {
         self.rates.longest[Fault::Jump as usize] = longest;
         self
@@ -188,6 +238,20 @@ fn part_of(name: &str) -> &str {
 }
 
 /// A plan that cannot be.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::chaos::{Fault, Plan, PlanError};
+///
+/// let started = |plan: Plan| plan.start().map(drop).unwrap_err();
+/// let unknown = started(Plan::seeded(1).at("channel.sned", Fault::Delay, 2));
+/// assert_eq!(unknown, PlanError::Unknown("channel.sned".into()));
+/// let unfit = started(Plan::seeded(1).at("channel.send", Fault::Refuse, 2));
+/// assert!(matches!(unfit, PlanError::Unfit { fault: Fault::Refuse, .. }));
+/// let tokenless = started(Plan::seeded(1).everywhere(Fault::Cancel, 2));
+/// assert_eq!(tokenless, PlanError::NothingToCancel);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanError {

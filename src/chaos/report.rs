@@ -16,8 +16,10 @@ use crate::fault::{Book, Fault, Injected, points};
 /// let chaos = Plan::seeded(7).at("cancel.child", Fault::Delay, 1).start().unwrap();
 /// let _child = CancelToken::new().child();
 /// let report = chaos.finish();
-/// assert_eq!(report.total(), 1);
+/// assert_eq!((report.seed(), report.total(), report.total_of(Fault::Panic)), (7, 1, 0));
 /// assert_eq!(report.passes("cancel.child"), 1);
+/// assert_eq!(report.count("cancel.child", Fault::Delay), 1);
+/// assert_eq!(report.counts().collect::<Vec<_>>(), [("cancel.child", Fault::Delay, 1)]);
 /// assert_eq!(report.injected()[0].lineage, "0");
 /// assert!(report.to_string().contains("cancel.child"));
 /// ```

@@ -13,6 +13,7 @@ use std::time::Duration;
 /// ```
 /// use std::time::Duration;
 /// use cleanbreak::Clock;
+/// use cleanbreak::clock::Instant;
 ///
 /// let clock = Clock::manual();
 /// let start = clock.now();
@@ -21,6 +22,11 @@ use std::time::Duration;
 /// assert_eq!(start.duration_since(clock.now()), Duration::ZERO);
 /// assert_eq!(start.checked_add(Duration::from_millis(3)), Some(clock.now()));
 /// assert_eq!(start.checked_add(Duration::MAX), None); // never
+///
+/// // As a number, to keep in an atomic or a file's header.
+/// assert_eq!(clock.now().as_nanos(), 3_000_000);
+/// assert_eq!(Instant::from_nanos(3_000_000), clock.now());
+/// assert_eq!(Instant::ZERO, start); // a manual clock starts at its zero
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);

@@ -83,6 +83,22 @@ impl ManualClock {
 
     /// Moves the time on to `target`, as [`advance`](Self::advance) does. A time in the past
     /// changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock).child_timeout(Duration::from_secs(5));
+    /// let noon = clock.deadline_after(Duration::from_secs(60)).unwrap();
+    /// clock.advance_to(noon);
+    /// assert_eq!(clock.now(), noon);
+    /// assert!(token.is_cancelled()); // was due on the way
+    /// clock.advance_to(token.deadline().unwrap()); // no way back
+    /// assert_eq!(clock.now(), noon);
+    /// ```
     pub fn advance_to(&self, target: Instant) {
         let _one = self.manual.advancing.lock();
         self.manual.state.lock().advances += 1;
@@ -96,6 +112,26 @@ impl ManualClock {
     }
 
     /// The next deadline, if anything waits for one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let root = CancelToken::with_clock(&clock);
+    /// let _deadlines = [3, 1, 2].map(|secs| root.child_timeout(Duration::from_secs(secs)));
+    /// assert_eq!(clock.timers(), 3);
+    ///
+    /// // From one deadline to the next, whatever they are.
+    /// let mut steps = Vec::new();
+    /// while let Some(next) = clock.next_deadline() {
+    ///     clock.advance_to(next);
+    ///     steps.push((next.as_nanos() / 1_000_000_000, clock.timers()));
+    /// }
+    /// assert_eq!(steps, [(1, 2), (2, 1), (3, 0)]);
+    /// ```
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.manual.state.lock().queue.next_deadline()
@@ -196,5 +232,43 @@ impl Manual {
             self.state.lock().queue.requeue(key, next);
             self.registered.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Fired(AtomicUsize);
+
+    impl Timed for Fired {
+        fn fire(self: Arc<Self>, _due: Instant, _now: Instant) -> Option<Instant> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            None
+        }
+    }
+
+    /// Who looks at the time and registers after it has moved on has missed its advance.
+    #[test]
+    fn what_is_overdue_when_it_is_registered_fires_there_and_what_is_not_does_not() {
+        let clock = Clock::manual();
+        for advances in 1..4 {
+            clock.advance(Duration::from_nanos(10));
+            for (at, fired) in [(0, 1), (advances * 10, 1), (advances * 10 + 1, 0)] {
+                let timed = Arc::new(Fired::default());
+                let weak: Weak<dyn Timed> = Arc::downgrade(&(timed.clone() as Arc<dyn Timed>));
+                let timer = clock.register(Instant::from_nanos(at), weak).unwrap();
+                assert_eq!(timed.0.load(Ordering::SeqCst), fired, "{at}");
+                assert_eq!(clock.timers(), 1 - fired);
+                drop(timer);
+            }
+        }
+        let shown = format!("{clock:?}");
+        assert!(
+            shown.contains("Instant(30)") && shown.contains("timers: 0"),
+            "{shown}"
+        );
     }
 }

@@ -83,6 +83,22 @@ pub(crate) trait Timed: Send + Sync {
 /// assert!(!token.is_cancelled());
 /// clock.advance(Duration::from_secs(1)); // returns when the deadline has been delivered
 /// assert!(token.is_cancelled());
+///
+/// /// What is written for any clock runs on the system's by default.
+/// struct Lease {
+///     clock: Clock,
+///     until: cleanbreak::clock::Instant,
+/// }
+/// impl Lease {
+///     fn is_over(&self) -> bool {
+///         self.clock.now() >= self.until
+///     }
+/// }
+/// let until = clock.deadline_after(Duration::from_secs(60)).unwrap();
+/// let lease = Lease { clock: Clock::clone(&clock), until }; // a handle to the same clock
+/// assert!(!lease.is_over());
+/// clock.advance(Duration::from_secs(60));
+/// assert!(lease.is_over());
 /// ```
 #[derive(Clone)]
 pub struct Clock(Source);
@@ -96,6 +112,17 @@ enum Source {
 
 impl Clock {
     /// The system's monotonic clock, with the timer thread that the process shares.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let before = Clock::system().now();
+    /// let token = CancelToken::new(); // goes by it, unless told otherwise
+    /// assert!(token.clock().now() >= before); // one clock, which only goes forward
+    /// assert!(Clock::default().now() >= before);
+    /// ```
     #[must_use]
     pub const fn system() -> Self {
         Self(Source::Process)
@@ -128,6 +155,18 @@ impl Clock {
     }
 
     /// The time `timeout` from now, or `None` where that is too far to count: never.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::Clock;
+    ///
+    /// let clock = Clock::manual();
+    /// let deadline = clock.deadline_after(Duration::from_secs(2)).unwrap();
+    /// assert_eq!(deadline.duration_since(clock.now()), Duration::from_secs(2));
+    /// assert_eq!(clock.deadline_after(Duration::MAX), None);
+    /// ```
     #[must_use]
     pub fn deadline_after(&self, timeout: Duration) -> Option<Instant> {
         self.now().checked_add(timeout)
@@ -177,6 +216,24 @@ impl Clock {
     }
 
     /// The standard library's instant for a point in time of this clock; `None` on a manual clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Clock, SafeChannel};
+    ///
+    /// let clock = Clock::system();
+    /// let deadline = clock.deadline_after(Duration::ZERO).unwrap();
+    /// let std_deadline = clock.to_std(deadline).unwrap();
+    /// let (_tx, rx) = SafeChannel::bounded::<u8>(1);
+    /// assert!(rx.recv_deadline(std_deadline).is_err()); // for code that takes std's instants
+    /// assert_eq!(clock.instant_from_std(std_deadline), Some(deadline)); // and back
+    ///
+    /// let manual = Clock::manual(); // knows nothing of the system's time
+    /// assert_eq!(manual.to_std(manual.now()), None);
+    /// assert_eq!(manual.instant_from_std(std_deadline), None);
+    /// ```
     #[must_use]
     pub fn to_std(&self, at: Instant) -> Option<std::time::Instant> {
         self.as_system()?.to_std(at)
@@ -280,6 +337,23 @@ impl fmt::Debug for Clock {
 }
 
 /// Keeps a clock's timer thread running. See [`Clock::keep_timer`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::Clock;
+///
+/// let clock = Clock::isolated();
+/// let (first, second) = (clock.keep_timer().unwrap(), clock.keep_timer().unwrap());
+/// drop(first);
+/// assert!(clock.timer_runs()); // until the last has gone
+/// drop(second);
+/// assert!(!clock.timer_runs());
+///
+/// let manual = Clock::manual();
+/// let _lease = manual.keep_timer().unwrap(); // of no effect: there is no thread
+/// assert!(!manual.timer_runs());
+/// ```
 #[must_use = "the timer thread is kept for as long as the lease lives"]
 #[derive(Debug)]
 pub struct TimerLease(Clock);

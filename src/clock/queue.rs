@@ -226,6 +226,7 @@ impl<T> DeadlineQueue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -263,7 +264,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_burst_of_timers_leaves_no_memory_behind_and_a_few_are_kept_room_for() {
+        let mut queue = DeadlineQueue::new();
+        for (timers, kept) in [(KEPT, true), (KEPT + 1, false), (10_000, false)] {
+            let keys: Vec<_> = (0..timers).map(|n| queue.insert(at(0), n)).collect();
+            for (n, key) in keys.iter().enumerate() {
+                assert_eq!(queue.remove(*key), Some(n));
+            }
+            assert_eq!(queue.slots.capacity() >= KEPT, kept, "{timers}");
+            // Old keys find nothing, whatever became of their places.
+            let new = queue.insert(at(0), 0);
+            assert!(keys.iter().all(|key| queue.remove(*key).is_none()));
+            assert_eq!(queue.remove(new), Some(0));
+        }
+    }
+
     proptest! {
+        #![proptest_config(cases(256))]
+
         /// The queue and an ordered map in plain code give the same answers.
         #[test]
         fn the_queue_is_an_ordered_map_of_deadlines(ops in prop::collection::vec(op(), 1..200)) {

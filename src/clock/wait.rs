@@ -13,7 +13,8 @@ impl<N: Fn() + Send + Sync> Timed for Alarm<N> {
 }
 
 /// Calls `wait` with a deadline of the system's clock, or with a reason to give up that comes true
-/// with a nudge, which lets those who wait look at their condition again. The caller holds no lock that `nudge` takes.
+/// with a nudge, which lets those who wait look at their condition again. The caller holds no lock
+/// that `nudge` takes.
 pub(crate) fn wait_until(
     clock: &Clock,
     deadline: Option<Instant>,

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
+use super::json_calls;
 use super::watched::{Named, Tree};
 use crate::diagnose::{Maybe, Seconds, Text, ThreadDump, list};
 use crate::pool::{self, PoolInfo};
@@ -11,29 +12,35 @@ use crate::sync::Arc;
 use crate::ticker::{self, TickerInfo};
 
 /// Into a string, so that nothing can fail.
-fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+pub(super) fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
     let mut out = String::new();
     write(&mut out).ok();
     out
 }
 
-fn array<T>(items: &[T], item: impl FnMut(&mut String, &T) -> fmt::Result) -> String {
+pub(super) fn array<T>(items: &[T], item: impl FnMut(&mut String, &T) -> fmt::Result) -> String {
     written(|out| list(out, items, item))
 }
 
 /// As text: a line of source, a cause.
-fn quoted(value: impl Display) -> String {
+pub(super) fn quoted(value: impl Display) -> String {
     Text(&value.to_string()).to_string()
 }
 
 /// All that the page shows beside values, of one moment as nearly as can be.
 pub(super) fn state(at: Seconds, dump: &ThreadDump, trees: &[Tree]) -> String {
     format!(
-        "{{\"at_seconds\":{at},\"dump\":{},\"loops\":{},\"pools\":{},\"breakers\":{},\"tickers\":{},\"tokens\":{}}}",
+        "{{\"at_seconds\":{at},\"dump\":{},\"loops\":{},\"pools\":{},\"groups\":{},\
+         \"supervisors\":{},\"breakers\":{},\"bulkheads\":{},\"limiters\":{},\"tickers\":{},\
+         \"tokens\":{}}}",
         dump.to_json(),
         loops(),
         pools(),
+        json_calls::groups(),
+        json_calls::supervisors(),
         breakers(),
+        json_calls::bulkheads(),
+        json_calls::limiters(),
         tickers(),
         tokens(trees)
     )
@@ -124,7 +131,8 @@ pub(super) fn tokens(trees: &[Tree]) -> String {
 fn token(out: &mut String, Named { name, look }: &Named) -> fmt::Result {
     let cancelled = look.cancelled.as_ref().map(quoted);
     let remaining = look.remaining.map(Seconds);
-    write!(out, "{{\"depth\":{},", look.depth)?;
+    write!(out, "{{\"id\":\"{:#x}\",", look.address)?;
+    write!(out, "\"depth\":{},", look.depth)?;
     write!(out, "\"name\":{},", Maybe(name.as_deref().map(Text)))?;
     write!(out, "\"cancelled\":{},", Maybe(cancelled))?;
     write!(out, "\"remaining_seconds\":{},", Maybe(remaining))?;

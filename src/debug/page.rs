@@ -5,8 +5,8 @@ pub(super) const HTML: &str = include_str!("page.html");
 /// No source but this server; of scripts and styles only those of the page, which are named by their
 /// hashes (a test compares). `style` attributes and what else might come in with a name are dead.
 pub(super) const POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-K/nEW1UrzgB3Wp28bgdNTU4rv8gLd5qpFrvi5aO+4H0='; \
-     style-src 'sha256-g4P9OvNLxNx+Nq06NZnw7Qr90aNKaLqs6WHsMUrs+KI='; \
+     script-src 'sha256-Ocu3G1qToqxTdiql08FTV2+fvXwKoR90HlvnzuCdUsI='; \
+     style-src 'sha256-+zo2B6l1DWF/dZAggwls6j02ZuojNAoJtuDRfdfBd28='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[cfg(test)]

@@ -46,18 +46,22 @@ pub(super) fn read(from: &mut impl Read) -> Result<Request, Refusal> {
     let mut head = Vec::with_capacity(1024);
     let mut chunk = [0; 1024];
     loop {
+        // The end may have begun in what was there before.
+        let unseen = head.len().saturating_sub(3);
         match from.read(&mut chunk) {
             Ok(0) => return Err(Lost(io::ErrorKind::UnexpectedEof.into())),
             Ok(length) => head.extend_from_slice(&chunk[..length]),
             Err(error) => return Err(Lost(error)),
         }
-        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+        let mut ends = head[unseen..].windows(4);
+        if let Some(end) = ends.position(|four| four == b"\r\n\r\n") {
+            let end = unseen + end;
             if end > LONGEST_HEAD {
                 return Err(TooLong);
             }
             return parse(&head[..end]);
         }
-        if head.len() > LONGEST_HEAD {
+        if head.len() >= LONGEST_HEAD + 4 {
             return Err(TooLong);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::request::{Method, Refusal, Request};
 use super::response::{BINARY, HTML, JSON, Response, TEXT};
 use super::server::Shared;
-use super::{json, page};
+use super::{json, json_calls, page};
 use crate::cancel::CancelToken;
 use crate::contain::contain;
 use crate::diagnose::{Seconds, ThreadDump};
@@ -70,6 +70,13 @@ fn route(shared: &Shared, token: &CancelToken, request: &Request) -> Response {
         "/debug/loops.json" => Response::ok(JSON, json::loops()),
         "/debug/pools.json" => Response::ok(JSON, json::pools()),
         "/debug/breakers.json" => Response::ok(JSON, json::breakers()),
+        "/debug/groups.json" => Response::ok(JSON, json_calls::groups()),
+        "/debug/supervisors.json" => Response::ok(JSON, json_calls::supervisors()),
+        "/debug/bulkheads.json" => Response::ok(JSON, json_calls::bulkheads()),
+        "/debug/limiters.json" => Response::ok(JSON, json_calls::limiters()),
+        "/debug/deadlocks" => one_at_a_time(&shared.dumps, token, || {
+            Response::ok(TEXT, json_calls::deadlocks_as_text())
+        }),
         "/debug/tickers.json" => Response::ok(JSON, json::tickers()),
         "/debug/values.json" => one_at_a_time(&shared.renders, token, || {
             Response::ok(JSON, json::values(&watched.values()))
@@ -95,10 +102,18 @@ fn one_at_a_time(
 }
 
 fn dump(shared: &Shared, request: &Request) -> Response {
-    let Some(builder) = what_to_dump(request) else {
-        let why = "debug is 1 or 2, stacks is 0 or 1, and tid is a number of the kernel's";
+    let Some(mut builder) = what_to_dump(request) else {
+        let why =
+            "debug is 1 or 2, stacks and signals are 0 or 1, and tid is a number of the kernel's";
         return Response::refusal(WRONG, why);
     };
+    if request.parameter("signals") == Some("1") {
+        let Some(signal) = shared.stack_signal else {
+            let why = "the program does not allow signals to its threads";
+            return Response::refusal("403 Forbidden", why);
+        };
+        builder = builder.signal(signal);
+    }
     let dump = builder.capture();
     match (request.path.as_str(), request.parameter("debug")) {
         ("/debug/threads", Some("2")) => Response::ok(TEXT, dump.to_string()),
@@ -117,7 +132,9 @@ fn dump(shared: &Shared, request: &Request) -> Response {
 
 /// `None` if a parameter is none of those that there are.
 fn what_to_dump(request: &Request) -> Option<crate::diagnose::DumpBuilder> {
-    if !matches!(request.parameter("debug"), None | Some("1" | "2")) {
+    if !matches!(request.parameter("debug"), None | Some("1" | "2"))
+        || !matches!(request.parameter("signals"), None | Some("0" | "1"))
+    {
         return None;
     }
     // The page wants to know who is there every second, and the stack of those that are looked at.

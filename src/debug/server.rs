@@ -10,6 +10,7 @@ use super::accept;
 use super::watched::Watched;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
+use crate::diagnose::StackSignal;
 use crate::resilience::Bulkhead;
 use crate::sync::Arc;
 use crate::threads::{self, Handle, Spec, ThreadError};
@@ -81,6 +82,7 @@ pub(super) struct Shared {
     pub(super) since: Instant,
     allowed: Vec<String>,
     pub(super) metrics: Option<Render>,
+    pub(super) stack_signal: Option<StackSignal>,
     pub(super) watched: Watched,
     pub(super) dumps: Bulkhead,
     /// Apart from the dumps: code of the user's may hang, and then a dump is what is wanted.
@@ -88,12 +90,39 @@ pub(super) struct Shared {
 }
 
 /// How to start a [`DebugServer`].
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::TcpStream;
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::debug::DebugServer;
+///
+/// let server = DebugServer::builder()
+///     .bind("0.0.0.0:0")
+///     .exposed_to_the_network() // or it would not start
+///     .allow_host("box.internal")
+///     .metrics(|| "answers_total 42\n".to_owned())
+///     .start(&CancelToken::new())
+///     .unwrap();
+/// let get = |path: &str, host: &str| {
+///     let mut client = TcpStream::connect(("127.0.0.1", server.local_addr().port())).unwrap();
+///     write!(client, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+///     let mut answer = String::new();
+///     client.read_to_string(&mut answer).unwrap();
+///     answer
+/// };
+/// assert!(get("/metrics", "box.internal:6060").ends_with("answers_total 42\n"));
+/// assert!(get("/metrics", "elsewhere.example").starts_with("HTTP/1.1 403"));
+/// ```
 #[must_use = "a builder does nothing until it is started"]
 pub struct DebugServerBuilder {
     bind: io::Result<Vec<SocketAddr>>,
     exposed: bool,
     hosts: Vec<String>,
     metrics: Option<Render>,
+    stack_signal: Option<StackSignal>,
 }
 
 impl DebugServerBuilder {
@@ -130,6 +159,41 @@ impl DebugServerBuilder {
         self
     }
 
+    /// Also takes requests with `signals=1`, for the stacks of threads that run. A signal does something
+    /// to the threads that get it, as [`StackSignal`] says, so who looks can only have it if the program
+    /// allows it. Without this, such requests are answered 403.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::debug::DebugServer;
+    /// use cleanbreak::diagnose::StackSignal;
+    ///
+    /// let ask = |server: &DebugServer| {
+    ///     let mut client = TcpStream::connect(server.local_addr()).unwrap();
+    ///     let path = "/debug/threads?debug=2&signals=1";
+    ///     write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    ///     let mut answer = String::new();
+    ///     client.read_to_string(&mut answer).unwrap();
+    ///     answer
+    /// };
+    /// let builder = || DebugServer::builder().bind("127.0.0.1:0");
+    /// let without = builder().start(&CancelToken::new()).unwrap();
+    /// assert!(ask(&without).starts_with("HTTP/1.1 403"));
+    ///
+    /// let signal = StackSignal::install().unwrap();
+    /// let with = builder().stack_signal(signal).start(&CancelToken::new()).unwrap();
+    /// assert!(ask(&with).starts_with("HTTP/1.1 200"));
+    /// ```
+    pub fn stack_signal(mut self, signal: StackSignal) -> Self {
+        self.stack_signal = Some(signal);
+        self
+    }
+
     /// Listens, until `token` is cancelled or the server dropped. Time limits go by the token's
     /// clock.
     ///
@@ -162,11 +226,12 @@ impl DebugServerBuilder {
             clock,
             allowed: self.hosts,
             metrics: self.metrics,
+            stack_signal: self.stack_signal,
             watched: Watched::default(),
-            dumps: Bulkhead::new(1).with_queue(WAITING),
-            renders: Bulkhead::new(1).with_queue(WAITING),
+            dumps: Bulkhead::new(1).with_queue(WAITING).unlisted(),
+            renders: Bulkhead::new(1).with_queue(WAITING).unlisted(),
         });
-        let spec = Spec::new("debug-acceptor", Location::caller());
+        let spec = Spec::new("debug-acceptor", Location::caller()).under(shared.token.scope());
         let acceptor = shared.clone();
         let acceptor = threads::spawn(spec, move || accept::accept(&acceptor, listener));
         Ok(DebugServer {
@@ -185,6 +250,7 @@ impl DebugServer {
             exposed: false,
             hosts: Vec::new(),
             metrics: None,
+            stack_signal: None,
         }
     }
 
@@ -285,11 +351,33 @@ impl fmt::Debug for DebugServerBuilder {
             .field("bind", &self.bind)
             .field("exposed", &self.exposed)
             .field("hosts", &self.hosts)
+            .field("stack_signal", &self.stack_signal)
             .finish_non_exhaustive()
     }
 }
 
 /// Why a [`DebugServer`] could not be started.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+/// use std::io::ErrorKind;
+/// use std::net::TcpListener;
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::debug::{DebugError, DebugServer};
+///
+/// let start = |address: &str| DebugServer::builder().bind(address).start(&CancelToken::new());
+/// let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+/// let error = start(&taken.local_addr().unwrap().to_string()).unwrap_err();
+/// assert_eq!(error.to_string(), "the debug server cannot listen");
+/// let DebugError::Bind(why) = &error else { unreachable!() };
+/// assert_eq!(why.kind(), ErrorKind::AddrInUse);
+/// assert!(error.source().is_some());
+///
+/// let DebugError::NotLoopback(address) = start("0.0.0.0:80").unwrap_err() else { unreachable!() };
+/// assert_eq!(address.port(), 80);
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DebugError {

@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! 1. A stack is kept only if the thread's run counter is the same before and after the copy (so it
-//!    slept all the while) and the loader has loaded and unloaded nothing since the tables were read.
+//!    slept all the while), or if the thread has copied it itself; and in each case if the loader has
+//!    loaded and unloaded nothing since the tables were read.
 //! 2. Lock order: the engine's lock, then the registry's. No code of the user runs under it, but a
 //!    global allocator, and a panic hook should the library itself panic: a dump from inside a dump
 //!    is refused, not waited for.
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use super::dump::{DumpBuilder, Module};
 use super::sample::Sample;
-use super::stack::{Stack, StackProblem, Walk};
+use super::stack::{Stack, StackProblem, TakenBy, Walk};
 use super::stacks::{Here, Stacks};
 use super::task::{self, Runs};
 use super::thread::{DumpedThread, OsState};
@@ -42,7 +43,18 @@ pub(super) fn capture(options: &DumpBuilder, here: Here) -> Captured {
         return refused(&records);
     }
     scopeguard::defer!(DUMPING.set(false));
-    ENGINE.lock().capture(options, here, records)
+    let mut captured = ENGINE.lock().capture(options, here, &records);
+    add_tokens(&mut captured.threads, &records);
+    captured
+}
+
+/// With the engine's lock given back: the last handle of a token may come to be ours, with hooks of
+/// the user's on it.
+fn add_tokens(threads: &mut [DumpedThread], records: &[Arc<Record>]) {
+    let records: HashMap<u64, &Record> = records.iter().map(|it| (it.id(), &**it)).collect();
+    for info in threads.iter_mut().filter_map(|it| it.library.as_mut()) {
+        info.token = records.get(&info.id).and_then(|record| record.token());
+    }
 }
 
 /// All that is kept from one dump to the next.
@@ -63,12 +75,7 @@ struct Look {
 }
 
 impl Engine {
-    fn capture(
-        &mut self,
-        options: &DumpBuilder,
-        here: Here,
-        records: Vec<Arc<Record>>,
-    ) -> Captured {
+    fn capture(&mut self, options: &DumpBuilder, here: Here, records: &[Arc<Record>]) -> Captured {
         let mut problems = Vec::new();
         let tids = task::tids().unwrap_or_else(|error| {
             problems.push(format!(
@@ -83,15 +90,19 @@ impl Engine {
         self.stacks.refresh();
         let mut samples = Vec::with_capacity(tids.len());
         for tid in tids.into_iter().filter(wanted) {
-            let record = listed.remove(&tid);
+            let record = listed.remove(&tid).cloned();
             let here = (tid == own).then_some(here);
-            samples.extend(Sample::take(
-                tid,
-                here,
-                record.as_deref(),
+            samples.extend(Sample::take(tid, here, record, options, &mut self.stacks));
+        }
+        #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+        if let Some(signal) = options.signal.filter(|_| options.stacks) {
+            super::signalled::fill(
+                &mut samples,
+                signal,
                 options,
                 &mut self.stacks,
-            ));
+                &mut problems,
+            );
         }
         let mut threads: Vec<_> = samples
             .into_iter()
@@ -101,10 +112,14 @@ impl Engine {
             .retain(|tid, look| look.seen == now || !wanted(tid));
         problems.extend(denied(&threads).map(str::to_owned));
         if options.only.is_none() {
-            threads.extend(unlisted.iter().map(|record| unseen(record.info())));
+            threads.extend(
+                unlisted
+                    .iter()
+                    .map(|record| unseen(record.info_without_token())),
+            );
             // Where no threads are listed, those of the library are still known.
             let listed = listed.into_values().filter(|_| !problems.is_empty());
-            threads.extend(listed.map(|record| unseen(record.info())));
+            threads.extend(listed.map(|record| unseen(record.info_without_token())));
         }
         let modules = self.stacks.modules();
         Captured {
@@ -124,6 +139,7 @@ impl Engine {
             call,
             info,
             walk,
+            taken,
             ..
         } = sample;
         let waiting = info.as_ref().and_then(|info| info.waiting);
@@ -140,7 +156,7 @@ impl Engine {
             age: stat.and_then(|stat| task::age(stat.start)),
             blocked: blocked.max(waited),
             library: info,
-            stack: self.name_frames(walk, options),
+            stack: self.name_frames(walk, taken, options),
         }
     }
 
@@ -160,7 +176,7 @@ impl Engine {
         since.map(|since| now.duration_since(since))
     }
 
-    fn name_frames(&mut self, walk: Walk, options: &DumpBuilder) -> Stack {
+    fn name_frames(&mut self, walk: Walk, taken: TakenBy, options: &DumpBuilder) -> Stack {
         let Walk { addresses, end } = walk;
         let (inner, outer) = kept(addresses.len(), options.max_frames);
         let mut frames = Vec::new();
@@ -177,6 +193,7 @@ impl Engine {
             frames,
             omitted,
             problem: end.err(),
+            taken,
             addresses: addresses.into(),
         }
     }
@@ -191,7 +208,7 @@ fn kept(frames: usize, most: usize) -> (usize, usize) {
 }
 
 /// By the kernel's number, and those that have none yet.
-fn by_tid(records: Vec<Arc<Record>>) -> (HashMap<u32, Arc<Record>>, Vec<Arc<Record>>) {
+fn by_tid(records: &[Arc<Record>]) -> (HashMap<u32, &Arc<Record>>, Vec<&Arc<Record>>) {
     let (mut listed, mut unlisted) = (HashMap::new(), Vec::new());
     for record in records {
         match record.tid() {

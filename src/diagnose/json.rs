@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::dump::ThreadDump;
 use super::stack::{Frame, Stack};
 use super::thread::DumpedThread;
-use crate::threads::ThreadInfo;
+use crate::threads::{Deadlock, StuckThread, ThreadInfo, TokenPath};
 
 pub(super) fn dump(dump: &ThreadDump) -> String {
     let mut out = String::new();
@@ -22,6 +22,30 @@ fn write_dump(out: &mut String, dump: &ThreadDump) -> fmt::Result {
     list(out, &dump.problems, |out, problem| {
         write!(out, "{}", Text(problem))
     })?;
+    out.write_str(",\"deadlocks\":")?;
+    list(out, &dump.deadlocks, write_deadlock)?;
+    out.write_char('}')
+}
+
+fn write_deadlock(out: &mut String, deadlock: &Deadlock) -> fmt::Result {
+    write!(out, "{{\"certain\":{},\"ended_by\":", deadlock.certain)?;
+    list(out, &deadlock.ended_by, |out, way| {
+        write!(out, "{}", Text(way))
+    })?;
+    out.write_str(",\"threads\":")?;
+    list(out, &deadlock.threads, write_stuck)?;
+    out.write_str(",\"held_up\":")?;
+    list(out, &deadlock.held_up, write_stuck)?;
+    out.write_char('}')
+}
+
+fn write_stuck(out: &mut String, stuck: &StuckThread) -> fmt::Result {
+    write!(out, "{{\"name\":{}", Text(&stuck.thread.name))?;
+    write!(out, ",\"tid\":{}", Maybe(stuck.thread.tid))?;
+    out.write_str(",\"library\":")?;
+    write_library(out, &stuck.thread)?;
+    write!(out, ",\"any\":{},\"waits_for\":", stuck.any)?;
+    list(out, &stuck.on, |out, id| write!(out, "{id}"))?;
     out.write_char('}')
 }
 
@@ -73,6 +97,20 @@ fn write_library(out: &mut String, info: &ThreadInfo) -> fmt::Result {
         info.id,
         Text(&spawned_at)
     )?;
+    out.write_str(",\"token\":")?;
+    match &info.token {
+        None => out.write_str("null")?,
+        Some(TokenPath {
+            ids,
+            cut,
+            cancelled,
+            ..
+        }) => {
+            out.write_str("{\"ids\":")?;
+            list(out, ids, |out, id| write!(out, "\"{id:#x}\""))?;
+            write!(out, ",\"cut\":{cut},\"cancelled\":{cancelled}}}")?;
+        }
+    }
     match &info.waiting {
         None => out.write_str(",\"waiting\":null}"),
         Some(waiting) => {
@@ -97,6 +135,7 @@ fn write_stack(out: &mut String, stack: &Stack) -> fmt::Result {
     )?;
     out.write_str(",\"frames\":")?;
     list(out, stack.frames(), write_frame)?;
+    write!(out, ",\"taken_by\":{}", Text(&stack.taken_by().to_string()))?;
     out.write_char('}')
 }
 

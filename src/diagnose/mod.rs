@@ -8,24 +8,29 @@
 //!
 //! # What is promised
 //!
-//! * No thread is stopped, signalled or delayed. The stack of a thread that sleeps is copied while it
-//!   sleeps; the kernel's counters prove that it did all the while, or the copy is thrown away.
+//! * No thread is stopped, signalled or delayed, unless [that is asked for](DumpBuilder::signal). The
+//!   stack of a thread that sleeps is copied while it sleeps; the kernel's counters prove that it did all
+//!   the while, or the copy is thrown away.
+//! * With a [signal](StackSignal), threads that run have stacks too. Only they get it, and others that a
+//!   look from outside brings no stack of. [`Stack::taken_by`] says of each stack how it was taken.
 //! * A stack that [is complete](Stack::is_complete) is right: it was followed up to the first
 //!   function of its thread. One that was not is flagged, with the [reason](StackProblem).
 //! * A dump never fails. Where the system denies something, a thread ends midway, or a library has
 //!   no tables, what is left is there, and what is missing is said.
-//! * No unwinding, no allocation and no lock in a signal handler: there is no handler.
+//! * No unwinding, no allocation and no lock in a signal handler. There is one only after
+//!   [`StackSignal::install`], and it copies registers and stack, if somebody still waits for that.
 //!
 //! # What is not
 //!
-//! * A thread that runs has no stack in a dump: it is listed as running. So is one whose processor
-//!   has been taken away for the moment.
+//! * Without a signal, a thread that runs has no stack in a dump: it is listed as running. So is one
+//!   whose processor has been taken away for the moment.
 //! * A dump is not one instant: threads are looked at one after the other, some 50 µs each.
 //! * Stacks are for Linux on x86-64, with glibc's unwind tables. Elsewhere on Linux there are names,
 //!   states and system calls, on other systems the threads of the library.
 //! * A stack that goes through code without unwind tables (hand-written assembly, a just-in-time
 //!   compiler, another stack such as a coroutine's) ends there, flagged.
-//! * The token that a thread works under is not shown.
+//! * The token that a thread works under is shown by numbers, as tokens have no names; and not the
+//!   one that a task of a pool has for itself, but its pool's.
 //!
 //! # Symbols
 //!
@@ -37,11 +42,14 @@
 //!
 //! # JSON
 //!
-//! [`ThreadDump::to_json`] gives `{pid, threads, problems}`. A thread is `{tid, name, current, state,
+//! [`ThreadDump::to_json`] gives `{pid, threads, problems, deadlocks}`. A thread is `{tid, name, current, state,
 //! system_call, age_seconds, blocked_seconds_at_least, library, stack}`; `library` is `{id,
-//! spawned_at, waiting: {on, at, seconds}}`; `stack` is `{complete, problem, omitted, omitted_after,
-//! frames}`; a frame is `{function, file, line, column, inlined, module, address, offset}`. What is
-//! not known is `null`.
+//! spawned_at, token: {ids, cut, cancelled}, waiting: {on, at, seconds}}`; `stack` is `{complete, problem,
+//! omitted, omitted_after, frames, taken_by}`, the last of them `look`, `signal` or `own`; a frame is
+//! `{function, file, line, column, inlined, module, address, offset}`. A
+//! [deadlock](crate::threads::Deadlock) is `{certain, ended_by, threads, held_up}`, each of the threads
+//! in it `{name, tid, library, any, waits_for}` with the `id`s of those that it waits for. What is not
+//! known is `null`.
 //!
 //! # Performance
 //!
@@ -82,8 +90,18 @@ mod capture;
 mod dump;
 mod json;
 mod pprof;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 #[cfg(all(target_os = "linux", not(cleanbreak_portable)))]
 mod sample;
+mod signal;
+#[cfg(all(
+    target_os = "linux",
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(cleanbreak_portable)
+))]
+mod signalled;
 mod stack;
 #[cfg_attr(
     not(all(
@@ -105,12 +123,14 @@ mod thread;
 pub(crate) use json::{Maybe, Seconds, Text, list};
 
 pub use dump::{DumpBuilder, Grouped, ThreadDump, ThreadGroup};
-pub use stack::{Frame, Stack, StackProblem};
+pub use signal::{StackSignal, StackSignalError};
+pub use stack::{Frame, Stack, StackProblem, TakenBy};
 pub use thread::{DumpedThread, OsState, SystemCall};
 
 /// From now on, reports of who does not end show stacks too: a group's stragglers
 /// ([`Straggler::stack`](crate::group::Straggler::stack)), a pool's stuck tasks
-/// ([`Stuck::stack`](crate::pool::Stuck::stack)), and leaked threads
+/// ([`Stuck::stack`](crate::pool::Stuck::stack)), a supervisor's stuck children
+/// ([`ChildInfo::stack`](crate::supervise::ChildInfo::stack)), and leaked threads
 /// ([`LeakedThreads`](crate::leak::LeakedThreads)). Call it once, in `main` or a test.
 ///
 /// # Performance

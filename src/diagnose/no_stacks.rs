@@ -40,3 +40,24 @@ impl Stacks {
         Vec::new()
     }
 }
+
+pub(super) mod handler {
+    use std::io::{self, ErrorKind};
+    use std::ops::RangeInclusive;
+
+    pub(in crate::diagnose) fn real_time() -> Option<RangeInclusive<i32>> {
+        None
+    }
+
+    pub(in crate::diagnose) fn is_default(_signal: i32) -> io::Result<bool> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    pub(in crate::diagnose) fn is_ours(_signal: i32) -> bool {
+        false
+    }
+
+    pub(in crate::diagnose) fn install(_signal: i32) -> io::Result<bool> {
+        Err(ErrorKind::Unsupported.into())
+    }
+}

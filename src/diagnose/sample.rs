@@ -1,10 +1,11 @@
 //! One thread, looked at until what was seen is of one moment.
 
 use super::dump::DumpBuilder;
-use super::stack::{StackProblem, Walk};
+use super::stack::{StackProblem, TakenBy, Walk};
 use super::stacks::{Here, Stacks};
 use super::task::{Place, RunCounter, Runs, Stat, Task};
 use super::thread::{OsState, SystemCall};
+use crate::sync::Arc;
 use crate::threads::{Record, ThreadInfo};
 
 /// A thread, before its frames have names.
@@ -17,7 +18,11 @@ pub(super) struct Sample {
     /// If it is blocked: as they were before and after.
     pub(super) runs: Option<Runs>,
     pub(super) info: Option<ThreadInfo>,
+    record: Option<Arc<Record>>,
     pub(super) walk: Walk,
+    pub(super) taken: TakenBy,
+    /// A signal has brought what it can, or nothing.
+    pub(super) signalled: bool,
 }
 
 impl Sample {
@@ -25,40 +30,66 @@ impl Sample {
     pub(super) fn take(
         tid: u32,
         here: Option<Here>,
-        record: Option<&Record>,
+        record: Option<Arc<Record>>,
         options: &DumpBuilder,
         stacks: &mut Stacks,
     ) -> Option<Self> {
-        let task = Task::new(tid);
+        let mut sample = Self::new(tid, here.is_some(), record);
+        sample.retake(here, options, stacks).ok()?;
+        Some(sample)
+    }
+
+    /// Looks until the thread does not run. An error if it has ended.
+    pub(super) fn retake(
+        &mut self,
+        here: Option<Here>,
+        options: &DumpBuilder,
+        stacks: &mut Stacks,
+    ) -> Result<(), StackProblem> {
+        let task = Task::new(self.tid);
         let counter = task.runs();
-        let mut sample = Self::new(tid, here.is_some());
+        // Who runs is asked, instead of looked at again and again.
+        let attempts = match options.signal {
+            Some(_) => 1,
+            None => options.attempts,
+        };
         for attempt in 1.. {
             // All between two looks at the counter, also the name: a thread that has just begun
             // still has that of the one that started it.
             let counter = counter.as_ref().map_err(|problem| *problem);
             let before = counter.and_then(RunCounter::read);
-            sample.read(&task, record).ok()?;
+            self.read(&task)?;
             let walk = match here {
                 Some(here) if options.stacks => Ok(stacks.walk_here(here)),
                 Some(_) => Err(StackProblem::NotAsked),
-                None => sample.look(&task, counter, before, options, stacks),
+                None => self.look(&task, counter, before, options, stacks),
             };
             match walk {
-                Ok(walk) => sample.walk = walk,
-                Err(StackProblem::Ended) => return None,
-                Err(problem) => sample.walk = Walk::broken(problem),
+                Ok(walk) => self.walk = walk,
+                Err(StackProblem::Ended) => return Err(StackProblem::Ended),
+                Err(problem) => self.walk = Walk::broken(problem),
             }
-            let ran = sample.walk.end == Err(StackProblem::Running)
-                || sample.walk.end == Err(StackProblem::KeptRunning);
-            if !ran || attempt >= options.attempts {
+            if !self.ran() || attempt >= attempts {
                 break;
             }
             std::thread::yield_now();
         }
-        Some(sample)
+        Ok(())
     }
 
-    fn new(tid: u32, is_current: bool) -> Self {
+    /// Whether it ran each time it was looked at.
+    pub(super) fn ran(&self) -> bool {
+        matches!(
+            self.walk.end,
+            Err(StackProblem::Running | StackProblem::KeptRunning)
+        )
+    }
+
+    fn new(tid: u32, is_current: bool, record: Option<Arc<Record>>) -> Self {
+        let taken = match is_current {
+            true => TakenBy::Own,
+            false => TakenBy::Look,
+        };
         Self {
             tid,
             is_current,
@@ -67,12 +98,15 @@ impl Sample {
             call: None,
             runs: None,
             info: None,
+            record,
             walk: Walk::broken(StackProblem::Denied),
+            taken,
+            signalled: false,
         }
     }
 
     /// What is known without the stack. An error if the thread has ended.
-    fn read(&mut self, task: &Task, record: Option<&Record>) -> Result<(), StackProblem> {
+    pub(super) fn read(&mut self, task: &Task) -> Result<(), StackProblem> {
         match task.stat() {
             Ok(stat) => {
                 self.state = Some(stat.state);
@@ -84,7 +118,7 @@ impl Sample {
         if self.is_current {
             self.state = Some(OsState::Running);
         }
-        self.info = record.map(Record::info);
+        self.info = self.record.as_deref().map(Record::info_without_token);
         Ok(())
     }
 

@@ -5,12 +5,30 @@ use std::fmt;
 use crate::sync::Arc;
 
 /// The calls that a thread is in, innermost first.
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::{StackProblem, ThreadDump};
+///
+/// let dump = ThreadDump::capture();
+/// let stack = &dump.current().unwrap().stack;
+/// assert!(stack.is_complete() && stack.problem().is_none() && stack.omitted().is_none());
+/// assert!(stack.frames().len() > 2); // innermost first: ends in `main`, and what called that
+///
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// let stack = &dump.current().unwrap().stack;
+/// assert!(!stack.is_complete() && stack.frames().is_empty());
+/// assert_eq!(stack.problem(), Some(StackProblem::NotAsked));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Stack {
     pub(super) frames: Vec<Frame>,
     /// So many frames are left out, after so many of `frames`.
     pub(super) omitted: Option<(usize, usize)>,
     pub(super) problem: Option<StackProblem>,
+    pub(super) taken: TakenBy,
     /// What makes two stacks the same, also where frames are left out.
     pub(super) addresses: Arc<[u64]>,
 }
@@ -45,6 +63,22 @@ impl Stack {
         self.problem
     }
 
+    /// How it was taken. Of a thread without a stack, how that was last tried.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # if cfg!(any(not(target_os = "linux"), not(target_arch = "x86_64"), cleanbreak_portable)) { return }
+    /// use cleanbreak::diagnose::{TakenBy, ThreadDump};
+    ///
+    /// let dump = ThreadDump::capture();
+    /// assert_eq!(dump.current().unwrap().stack.taken_by(), TakenBy::Own);
+    /// ```
+    #[must_use]
+    pub fn taken_by(&self) -> TakenBy {
+        self.taken
+    }
+
     /// How many calls in the middle of a deep stack are left out of [`frames`](Self::frames), and
     /// after how many frames they would come. See [`max_frames`](super::DumpBuilder::max_frames).
     #[must_use]
@@ -63,6 +97,38 @@ impl Stack {
                 let gap = gap.map(|(count, _)| Line::Omitted(count));
                 gap.into_iter().chain([Line::Frame(frame)])
             })
+    }
+}
+
+/// How a stack was taken; from [`Stack::taken_by`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::diagnose::TakenBy;
+///
+/// assert_eq!(TakenBy::default(), TakenBy::Look); // no thread gets a signal unless one is asked for
+/// assert_ne!(TakenBy::Signal.to_string(), TakenBy::Own.to_string());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TakenBy {
+    /// By a look from outside, while the thread slept.
+    #[default]
+    Look,
+    /// By the thread itself, in a [signal handler](super::DumpBuilder::signal) that copied it.
+    Signal,
+    /// By the thread itself: it took the dump.
+    Own,
+}
+
+impl fmt::Display for TakenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Look => "look",
+            Self::Signal => "signal",
+            Self::Own => "own",
+        })
     }
 }
 
@@ -96,6 +162,29 @@ pub(super) enum Line<'a> {
 }
 
 /// One function of a stack.
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::{Frame, ThreadDump};
+///
+/// #[inline(never)]
+/// fn take_stock() -> ThreadDump {
+///     std::hint::black_box(ThreadDump::capture())
+/// }
+/// let dump = take_stock();
+/// let frames = dump.current().unwrap().stack.frames();
+/// let is_ours = |frame: &&Frame| frame.function().is_some_and(|it| it.ends_with("take_stock"));
+/// let frame = frames.iter().find(is_ours).unwrap();
+/// assert!(frame.symbol().unwrap().contains("take_stock")); // as the linker has it
+/// assert_eq!(frame.to_string(), frame.function().unwrap());
+/// assert!(!frame.is_inlined());
+/// assert!(frame.module().is_some() && frame.address() >= frame.offset());
+/// // With debug information also the place; without it none of the three.
+/// assert_eq!(frame.file().is_some(), frame.line().is_some());
+/// assert!(frame.column().is_none() || frame.line().is_some());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub(super) address: u64,
@@ -178,6 +267,24 @@ impl fmt::Display for Frame {
 }
 
 /// Why a thread has no stack in a dump, or an incomplete one.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::diagnose::{StackProblem, ThreadDump};
+///
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// for thread in dump.threads() {
+///     match thread.stack.problem() {
+///         Some(StackProblem::NotAsked) => {}
+///         Some(StackProblem::Unsupported | StackProblem::Unlisted) => {} // system, or about to begin
+///         Some(StackProblem::Running | StackProblem::KeptRunning | StackProblem::Denied) => {}
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// let words = StackProblem::NotAsked.to_string();
+/// assert_eq!(words, "stacks were not asked for");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StackProblem {
@@ -192,6 +299,15 @@ pub enum StackProblem {
     Running,
     /// The thread slept, but ran each time before its stack had been copied.
     KeptRunning,
+    /// The thread runs, and blocks the [signal](super::DumpBuilder::signal); or it blocks one whose
+    /// handler has a stack of its own, so that it may be in that.
+    SignalBlocked,
+    /// The thread has not taken the [signal](super::DumpBuilder::signal) in
+    /// [time](super::DumpBuilder::patience): it has had no processor, or is stopped.
+    SignalLate,
+    /// The system refuses to send more [signals](super::DumpBuilder::signal), or there is no memory
+    /// for another copy.
+    SignalRefused,
     /// The thread has ended.
     Ended,
     /// The system did not let the dump look.
@@ -215,6 +331,9 @@ impl fmt::Display for StackProblem {
             Self::Unsupported => "stacks are not supported here",
             Self::Running => "the thread is running",
             Self::KeptRunning => "the thread ran each time it was looked at",
+            Self::SignalBlocked => "the thread blocks signals, or is in the handler of one",
+            Self::SignalLate => "the thread did not take the signal for its stack in time",
+            Self::SignalRefused => "the system refused the signal for its stack",
             Self::Ended => "the thread has ended",
             Self::Denied => "the system did not let it be read",
             Self::NoUnwindInfo => "a function without unwind information",

@@ -60,6 +60,16 @@ pub(super) struct Stat {
     pub(super) start: u64,
 }
 
+/// Of `status`, what matters to who wants to send a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) runs: bool,
+    /// The signals that the thread blocks, the first in the lowest bit.
+    pub(super) blocked: u64,
+    /// Those that wait for it.
+    pub(super) pending: u64,
+}
+
 /// Where the thread was when the kernel last took it off its processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -90,6 +100,11 @@ impl Task {
     pub(super) fn stat(&self) -> Result<Stat, StackProblem> {
         let line = read(&self.open("stat")?)?;
         Stat::parse(&line).ok_or(StackProblem::Denied)
+    }
+
+    pub(super) fn status(&self) -> Result<Status, StackProblem> {
+        let text = read(&self.open("status")?)?;
+        Status::parse(&text).ok_or(StackProblem::Denied)
     }
 
     pub(super) fn place(&self) -> Result<Place, StackProblem> {
@@ -126,9 +141,9 @@ fn kernel_counts() -> bool {
     own.is_ok_and(|line| !line.trim_end().ends_with(" 0"))
 }
 
-/// All of these are one short line.
+/// All of these are one short line, or a page of them.
 fn read(file: &File) -> Result<String, StackProblem> {
-    let mut bytes = [0; 1024];
+    let mut bytes = [0; 4096];
     let length = file.read_at(&mut bytes, 0).map_err(problem)?;
     Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
@@ -157,6 +172,22 @@ impl Stat {
     }
 }
 
+impl Status {
+    /// Lines such as `State:\tR (running)`, `SigPnd:\t0000000000000000`.
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim_start)
+        };
+        let set = |name| u64::from_str_radix(field(name)?, 16).ok();
+        Some(Self {
+            runs: field("State:")?.starts_with('R'),
+            blocked: set("SigBlk:")?,
+            pending: set("SigPnd:")?,
+        })
+    }
+}
+
 impl Place {
     /// `running`, or a number, for a system call its six arguments, then stack pointer and
     /// instruction.
@@ -177,9 +208,72 @@ impl Place {
     }
 }
 
+/// Whatever the kernel says: nothing panics.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_made_up_files(bytes: &[u8]) {
+    let line = String::from_utf8_lossy(bytes);
+    if let Some(stat) = Stat::parse(&line) {
+        assert!(line.contains(&stat.name));
+        let _age = age(stat.start);
+    }
+    if let Some(Place::Blocked { sp, pc, .. }) = Place::parse(&line) {
+        let last = |at| line.trim_end().split_ascii_whitespace().nth_back(at);
+        let is = |word: &str, number| u64::from_str_radix(&word[2..], 16) == Ok(number);
+        assert!(last(0).is_some_and(|word| is(word, pc)));
+        assert!(last(1).is_some_and(|word| is(word, sp)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(cases(1_000))]
+
+        #[test]
+        fn no_line_of_the_kernels_makes_a_panic(
+            words in prop::collection::vec(
+                prop_oneof!["[0-9]{1,22}", "-1", "0x[0-9a-f]{0,18}", "\\(", "\\)", "[RSDTZ]", ".*"], 0..30,
+            ),
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            read_made_up_files(words.join(" ").as_bytes());
+            read_made_up_files(&bytes);
+        }
+
+        #[test]
+        fn what_the_kernel_says_of_a_thread_is_read_whatever_its_name(
+            tid in any::<u32>(), name in "[^\n]{0,15}", state in "[RSDTtZXxIPW]",
+            fields in prop::collection::vec(any::<i64>(), 18), start in any::<u64>(),
+        ) {
+            let fields: String = fields.iter().map(|field| format!(" {field}")).collect();
+            let line = format!("{tid} ({name}) {state}{fields} {start} 0 0 0\n");
+            let stat = Stat::parse(&line).unwrap();
+            prop_assert_eq!(&stat.name, &name);
+            prop_assert_eq!(stat.start, start);
+            let letter = state.chars().next().unwrap();
+            prop_assert_eq!(stat.state, OsState::from_letter(letter));
+        }
+
+        #[test]
+        fn where_a_thread_is_blocked_is_read_for_any_call(
+            number in prop::option::of(any::<u32>()), arguments in any::<[u64; 6]>(),
+            sp in any::<u64>(), pc in any::<u64>(),
+        ) {
+            let line = match number {
+                None => format!("-1 {sp:#x} {pc:#x}\n"),
+                Some(number) => {
+                    let words = arguments.map(|it| format!("{it:#x}")).join(" ");
+                    format!("{number} {words} {sp:#x} {pc:#x}\n")
+                }
+            };
+            let call = number.map(SystemCall);
+            prop_assert_eq!(Place::parse(&line), Some(Place::Blocked { call, sp, pc }));
+        }
+    }
 
     #[test]
     fn a_name_may_look_like_the_end_of_a_name() {
@@ -189,6 +283,18 @@ mod tests {
         assert_eq!(stat.state, OsState::Running);
         assert_eq!(Stat::parse("12 (a"), None);
         assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn signals_that_are_blocked_and_in_wait_are_read() {
+        let text = "Name:\tSigBlk: ffff\nState:\tR (running)\nSigPnd:\t8000000000000000\n\
+                    ShdPnd:\tffffffffffffffff\nSigBlk:\t0000000000000a00\nSigIgn:\t0\n";
+        let status = Status::parse(text).unwrap();
+        assert_eq!((status.pending, status.blocked), (1 << 63, 0xa00));
+        assert!(status.runs);
+        let asleep = Status::parse(&text.replace("R (r", "S (r")).unwrap();
+        assert!(!asleep.runs);
+        assert_eq!(Status::parse("State:\tR\n"), None);
     }
 
     #[test]

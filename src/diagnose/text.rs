@@ -4,13 +4,16 @@ use std::fmt;
 use std::time::Duration;
 
 use super::dump::{ThreadDump, ThreadGroup};
-use super::stack::{Line, Stack};
+use super::stack::{Line, Stack, TakenBy};
 use super::thread::DumpedThread;
 
 /// Each thread, as `debug=2` has it.
 pub(super) fn each(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for problem in &dump.problems {
         writeln!(f, "problem: {problem}\n")?;
+    }
+    for deadlock in &dump.deadlocks {
+        writeln!(f, "{deadlock}\n")?;
     }
     for thread in &dump.threads {
         write!(f, "{thread}")?;
@@ -23,6 +26,9 @@ pub(super) fn each(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result
 pub(super) fn grouped(dump: &ThreadDump, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for problem in &dump.problems {
         writeln!(f, "problem: {problem}")?;
+    }
+    for deadlock in &dump.deadlocks {
+        writeln!(f, "{deadlock}")?;
     }
     writeln!(f, "thread profile: total {}", dump.threads.len())?;
     for group in dump.groups() {
@@ -72,7 +78,8 @@ impl fmt::Display for Stack {
 }
 
 impl fmt::Display for DumpedThread {
-    /// A block of lines: a title, what the thread waits on, its stack, and where it was spawned.
+    /// A block of lines: a title, what the thread waits on, its stack, where it was spawned, and the
+    /// token that it works under.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}", Title(self), Doing(self))?;
         if let Some(blocked) = self.blocked {
@@ -86,6 +93,9 @@ impl fmt::Display for DumpedThread {
         stack(&self.stack, f)?;
         if let Some(info) = &self.library {
             writeln!(f, "spawned at\n\t{}", info.spawned_at)?;
+            if let Some(token) = &info.token {
+                writeln!(f, "under token\n\t{token}")?;
+            }
         }
         Ok(())
     }
@@ -112,6 +122,9 @@ fn stack(stack: &Stack, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 frame.offset()
             )?,
         }
+    }
+    if stack.taken_by() == TakenBy::Signal && !stack.frames().is_empty() {
+        writeln!(f, "(taken by a signal)")?;
     }
     match stack.problem() {
         None => Ok(()),

@@ -11,6 +11,27 @@ use crate::threads::ThreadInfo;
 ///
 /// What is not known is `None`: where the kernel does not show it, or for a thread of the library
 /// that the kernel does not list.
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::{OsState, ThreadDump};
+/// use cleanbreak::{CancelToken, Pool};
+///
+/// let pool = Pool::builder().name("idle").workers(1).build(&CancelToken::new()).unwrap();
+/// # let list = || ThreadDump::builder().stacks(false).capture();
+/// # let blocked = |t: &&cleanbreak::diagnose::DumpedThread| {
+/// #     let waits = t.library.as_ref().is_some_and(|info| info.waiting.is_some());
+/// #     t.name == "idle" && waits && t.system_call.is_some()
+/// # };
+/// # while list().threads().iter().filter(blocked).count() != 1 { std::thread::yield_now() }
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// let worker = dump.threads().iter().find(|thread| thread.name == "idle").unwrap();
+/// assert_eq!((worker.state, worker.is_current), (Some(OsState::Sleeping), false));
+/// assert!(worker.tid.is_some() && worker.blocked.is_some());
+/// assert_eq!(worker.library.as_ref().unwrap().spawned_at.file(), file!());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DumpedThread {
@@ -39,6 +60,18 @@ pub struct DumpedThread {
 }
 
 /// What the kernel says that a thread does.
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::{OsState, ThreadDump};
+///
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// let state = dump.current().unwrap().state.unwrap();
+/// assert_eq!(state, OsState::Running); // who looks, runs
+/// assert_eq!(state.to_string(), "running");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum OsState {
@@ -87,6 +120,27 @@ impl fmt::Display for OsState {
 }
 
 /// A call of the kernel's.
+///
+/// # Examples
+///
+/// ```
+/// # if !cfg!(all(target_os = "linux", target_arch = "x86_64", not(cleanbreak_portable))) { return }
+/// use cleanbreak::diagnose::ThreadDump;
+/// use cleanbreak::{CancelToken, Pool};
+///
+/// let pool = Pool::builder().name("blocked").workers(1).build(&CancelToken::new()).unwrap();
+/// # let list = || ThreadDump::builder().stacks(false).capture();
+/// # let blocked = |t: &&cleanbreak::diagnose::DumpedThread| {
+/// #     let waits = t.library.as_ref().is_some_and(|info| info.waiting.is_some());
+/// #     t.name == "blocked" && waits && t.system_call.is_some()
+/// # };
+/// # while list().threads().iter().filter(blocked).count() != 1 { std::thread::yield_now() }
+/// let dump = ThreadDump::builder().stacks(false).capture();
+/// let worker = dump.threads().iter().find(|thread| thread.name == "blocked").unwrap();
+/// let call = worker.system_call.unwrap();
+/// assert_eq!((call.name(), call.number()), (Some("futex"), 202)); // on x86-64
+/// assert_eq!(call.to_string(), "futex");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemCall(pub(super) u32);
 

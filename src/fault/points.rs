@@ -83,6 +83,17 @@ mod public {
     use super::{At, POINTS};
 
     /// A kind of fault.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::chaos::{Fault, points};
+    ///
+    /// for fault in Fault::ALL {
+    ///     let somewhere = points().iter().any(|point| point.faults.contains(&fault));
+    ///     assert!(somewhere, "nothing of the library can have {}", fault.name());
+    /// }
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     #[non_exhaustive]
     pub enum Fault {
@@ -135,7 +146,17 @@ mod public {
         }
     }
 
-    /// A place of the library where faults may be injected.
+    /// A place of the library where faults may be injected; from [`points()`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// for point in cleanbreak::chaos::points() {
+    ///     let (part, place) = point.name.split_once('.').unwrap();
+    ///     assert!(!part.is_empty() && !place.is_empty() && !point.about.is_empty());
+    ///     assert!(!point.faults.is_empty());
+    /// }
+    /// ```
     #[derive(Clone, Copy, Debug)]
     #[non_exhaustive]
     pub struct Point {

@@ -52,7 +52,27 @@ pub(crate) struct Book {
     pub(crate) log: Vec<Injected>,
 }
 
-/// A fault that was injected.
+/// A fault that was injected; from [`Report::injected`](crate::chaos::Report::injected).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::chaos::{Fault, Plan};
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let plan = Plan::seeded(7).at("cancel.child", Fault::Delay, 1);
+/// let chaos = plan.delays_up_to(Duration::from_micros(50)).start().unwrap();
+/// scope(&CancelToken::new(), |group| {
+///     group.spawn(|token| Ok(drop(token.child())))?;
+///     Ok(())
+/// })
+/// .unwrap();
+/// let report = chaos.finish();
+/// let of_the_task = report.injected().iter().find(|fault| fault.lineage == "0/k0").unwrap();
+/// assert_eq!((of_the_task.point, of_the_task.pass), ("cancel.child", 1));
+/// assert!(of_the_task.amount <= Duration::from_micros(50));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Injected {

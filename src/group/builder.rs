@@ -5,13 +5,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::process::abort;
 use std::time::Duration;
 
 use super::cache::ThreadCache;
 use super::end::{End, First, why};
 use super::lender::{OwnThreads, Roster};
+use super::list::Shown;
 use super::packet::Policy;
 use super::queue::{Lender, Queue};
 use super::spawn::Group;
@@ -111,18 +112,70 @@ impl<E, B> GroupBuilder<E, B> {
     /// With a limit, how many tasks may wait for a thread before [`spawn`](Group::spawn) waits and
     /// [`try_spawn`](Group::try_spawn) refuses; 1,024 by default. Zero makes a spawn wait for a
     /// thread, as Go's `SetLimit` does. A spawn from inside a task of the group exceeds it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// let result = GroupBuilder::new().limit(1).backlog(1).scope(&CancelToken::new(), |group| {
+    ///     let (finish, wait) = mpsc::channel::<()>();
+    ///     let busy = group.spawn(move |_| Ok(wait.recv().is_err()))?;
+    ///     let queued = group.spawn(|_| Ok("queued"))?;
+    ///     assert!(group.try_spawn(|_| Ok(())).unwrap_err().is_full());
+    ///     drop(finish);
+    ///     assert!(busy.join()?);
+    ///     Ok(queued.join()?)
+    /// });
+    /// assert_eq!(result.unwrap(), "queued");
+    /// ```
     pub fn backlog(mut self, tasks: usize) -> Self {
         self.backlog = tasks;
         self
     }
 
     /// Stack of the group's own threads, in bytes. Those of a cache have the platform's default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// fn depth(below: usize) -> usize {
+    ///     let frame = std::hint::black_box([1_usize; 128]); // 1 kB
+    ///     if below == 0 { 0 } else { frame[below % 128] + depth(below - 1) }
+    /// }
+    ///
+    /// let group = GroupBuilder::new().stack_size(64 << 20); // 2 MB, the default, would not do
+    /// let deep = group.scope(&CancelToken::new(), |group| {
+    ///     Ok(group.spawn(|_| Ok(depth(5_000)))?.join()?)
+    /// });
+    /// assert_eq!(deep.unwrap(), 5_000);
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
     /// Runs on warm threads of `cache`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, GroupBuilder, ThreadCache};
+    ///
+    /// let cache = ThreadCache::new();
+    /// let settings = GroupBuilder::new().cache(&cache);
+    /// for _ in 0..100 {
+    ///     let run = settings.scope(&CancelToken::new(), |group| {
+    ///         group.spawn(|_| Ok(()))?;
+    ///         Ok(())
+    ///     });
+    ///     run.unwrap();
+    /// }
+    /// assert_eq!((cache.threads(), cache.idle()), (1, 1)); // one thread for a hundred tasks
+    /// ```
     pub fn cache(mut self, cache: &ThreadCache) -> Self {
         self.cache = Some(cache.lenders());
         self
@@ -130,6 +183,21 @@ impl<E, B> GroupBuilder<E, B> {
 
     /// Keeps errors in the handles of their tasks: they do not cancel the group, and
     /// [`Task::join`](super::Task::join) returns them. An error of the body still does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use anyhow::bail;
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// let done = GroupBuilder::new().collect_errors().scope(&CancelToken::new(), |group| {
+    ///     let bad = group.spawn(|_| -> anyhow::Result<()> { bail!("disk full") })?;
+    ///     let error = bad.join().unwrap_err().into_failure().unwrap();
+    ///     assert_eq!(error.to_string(), "disk full");
+    ///     Ok(group.spawn(|_| Ok("went on"))?.join()?)
+    /// });
+    /// assert_eq!(done.unwrap(), "went on");
+    /// ```
     pub fn collect_errors(mut self) -> Self {
         self.policy.collect_errors = true;
         self
@@ -137,6 +205,19 @@ impl<E, B> GroupBuilder<E, B> {
 
     /// Keeps the payloads of panics in the handles of their tasks: they do not cancel the group,
     /// and are not resumed. A panic of the body still is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// let done = GroupBuilder::new().collect_panics().scope(&CancelToken::new(), |group| {
+    ///     let buggy = group.spawn(|_| -> anyhow::Result<()> { panic!("a bug") })?;
+    ///     assert!(buggy.join().unwrap_err().is_panic());
+    ///     Ok(group.spawn(|_| Ok("went on"))?.join()?)
+    /// });
+    /// assert_eq!(done.unwrap(), "went on");
+    /// ```
     pub fn collect_panics(mut self) -> Self {
         self.policy.collect_panics = true;
         self
@@ -163,6 +244,34 @@ impl<E, B> GroupBuilder<E, B> {
 
     /// What to do with a report of stragglers, instead of printing a line for each to standard
     /// error. Called on the thread that runs the scope; a panic in it is contained.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, GroupBuilder};
+    ///
+    /// let clock = Clock::manual();
+    /// let (tell, reports) = mpsc::channel();
+    /// GroupBuilder::new()
+    ///     .straggler_after(Duration::from_secs(5))
+    ///     .on_straggler(move |late| tell.send((late.len(), late[0].overdue)).unwrap())
+    ///     .scope(&CancelToken::with_clock(&clock), |group| {
+    ///         let clock = clock.clone();
+    ///         group.spawn(move |token| {
+    ///             token.cancel(); // it tells all to stop, and goes on
+    ///             for overdue in [5, 10].map(Duration::from_secs) {
+    ///                 clock.await_timers(1);
+    ///                 clock.advance(Duration::from_secs(5));
+    ///                 assert_eq!(reports.recv()?, (1, overdue));
+    ///             }
+    ///             Ok(())
+    ///         })?;
+    ///         Ok(())
+    ///     })
+    ///     .unwrap();
+    /// ```
     pub fn on_straggler(mut self, report: impl Fn(&[Straggler]) + Send + Sync + 'static) -> Self {
         self.watch.report = Arc::new(report);
         self
@@ -239,6 +348,30 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
     /// # Errors
     ///
     /// The first, in time, that a task or the body returned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::ops::ControlFlow::{self, Break, Continue};
+    /// use anyhow::bail;
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// let run = |values: &'static [i32]| -> anyhow::Result<ControlFlow<i32, usize>> {
+    ///     GroupBuilder::new().breaks::<i32>().scope_flow(&CancelToken::new(), |group| {
+    ///         for value in values {
+    ///             group.spawn(move |_| match value {
+    ///                 0 => bail!("zero"),
+    ///                 1.. => Ok(()),
+    ///                 _ => Ok(group.break_with(*value).unwrap()),
+    ///             })?;
+    ///         }
+    ///         Ok(values.len())
+    ///     })
+    /// };
+    /// assert_eq!(run(&[1, 2, 3]).unwrap(), Continue(3));
+    /// assert_eq!(run(&[1, -2, 3]).unwrap(), Break(-2));
+    /// assert_eq!(run(&[1, 0, 3]).unwrap_err().to_string(), "zero");
+    /// ```
     #[track_caller]
     pub fn scope_flow<'env, T>(
         &self,
@@ -246,8 +379,10 @@ impl<E: fmt::Display + Send, B: Send> GroupBuilder<E, B> {
         body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E, B>) -> Result<T, E>,
     ) -> Result<ControlFlow<B, T>, E> {
         let queue = Queue::new(self.lender(), self.limit, self.backlog);
+        let name = self.name.clone();
+        let shown = Shown::new(name, Location::caller(), token.child(), queue);
         let group = Group {
-            end: End::new(self.name.clone(), token.child(), queue, self.watch.clone()),
+            end: End::new(shown, self.watch.clone()),
             policy: self.policy,
             scope: PhantomData,
             env: PhantomData,

@@ -46,6 +46,7 @@ struct Loan {
 ///     assert_eq!(squares.unwrap(), [round, 1 + round, 4 + round, 9 + round]);
 /// }
 /// assert!(cache.threads() <= 4); // the first round's
+/// assert_eq!(cache.idle(), cache.threads()); // all of them are back
 /// ```
 pub struct ThreadCache {
     shared: Arc<Shared>,

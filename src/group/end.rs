@@ -11,12 +11,15 @@
 use std::any::Any;
 use std::fmt;
 
+use super::list::Shown;
 use super::queue::Queue;
 use super::straggler::Watch;
 use crate::cancel::{CancelToken, Cause};
 use crate::contain::{contain, discard, drop_contained};
 use crate::fault::{self, At};
+use crate::roll::Listed;
 use crate::sync::{Arc, Mutex};
+use crate::threads::{Awaits, Part};
 
 /// The payload of a panic.
 pub(super) type Payload = Box<dyn Any + Send>;
@@ -29,10 +32,9 @@ pub(super) enum First<E, B> {
 
 /// The result of a group, while it is being found.
 pub(super) struct End<E, B> {
-    /// The group's.
-    name: Arc<str>,
-    token: CancelToken,
-    queue: Arc<Queue>,
+    shown: Arc<Shown>,
+    /// For as long as this lives.
+    _listed: Listed<Shown>,
     watch: Watch,
     kept: Mutex<Kept<E, B>>,
 }
@@ -45,44 +47,48 @@ struct Kept<E, B> {
 }
 
 impl<E, B> End<E, B> {
-    pub(super) fn new(name: Arc<str>, token: CancelToken, queue: Arc<Queue>, watch: Watch) -> Self {
+    pub(super) fn new((shown, listed): (Arc<Shown>, Listed<Shown>), watch: Watch) -> Self {
         let kept = Mutex::new(Kept {
             first: None,
             why: None,
             panic: None,
         });
         Self {
-            name,
-            token,
-            queue,
+            shown,
+            _listed: listed,
             watch,
             kept,
         }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.shown.name
     }
 
     pub(super) fn queue(&self) -> &Arc<Queue> {
-        &self.queue
+        &self.shown.queue
     }
 
     /// Waits until every task has ended.
     #[track_caller]
     pub(super) fn await_all(&self) {
         fault::pass(At::GroupJoin);
-        self.watch.await_end(&self.queue, &self.token);
+        self.watch.await_end(&self.shown);
     }
 
-    /// Waits until one task has `ended`.
+    /// Waits until the task of this key has `ended`.
     #[track_caller]
-    pub(super) fn await_task(&self, ended: &dyn Fn() -> bool) {
-        self.watch.await_task(&self.queue, &self.token, ended);
+    pub(super) fn await_task(&self, key: usize, ended: &dyn Fn() -> bool) {
+        self.watch.await_task(&self.shown, key, ended);
+    }
+
+    /// The wait for a place, which a cancel ends.
+    pub(super) fn place(&self) -> Awaits {
+        self.shown.wait_for(Part::Place)
     }
 
     pub(super) fn token(&self) -> &CancelToken {
-        &self.token
+        &self.shown.token
     }
 
     /// Keeps an error or a break if it is the first; otherwise hands it back. The group is
@@ -98,7 +104,7 @@ impl<E, B> End<E, B> {
             Some(_) => Err(first),
         };
         drop(kept);
-        self.token.cancel_with(why);
+        self.shown.token.cancel_with(why);
         refused
     }
 
@@ -113,7 +119,7 @@ impl<E, B> End<E, B> {
             }
         };
         drop(kept);
-        self.token.cancel_with(format!("{who} panicked"));
+        self.shown.token.cancel_with(format!("{who} panicked"));
         if let Some(late) = late {
             discard(late);
         }

@@ -31,6 +31,11 @@ pub(super) unsafe fn erase<'scope>(run: Arc<dyn Run + 'scope>) -> ErasedRun {
 }
 
 impl ErasedRun {
+    /// Tells tasks apart that are alive at the same time: the address.
+    pub(super) fn key(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// Runs the task and gives the reference up. Does not unwind: of a result that nobody took,
     /// a panicking destructor ends here, reported by the panic hook.
     pub(super) fn run_and_drop(self) {

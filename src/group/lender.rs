@@ -17,6 +17,8 @@ impl Lender for OwnThreads {
         let spec = Spec {
             task: task.clone(),
             stack_size: self.stack_size,
+            // Each task says its own.
+            scope: None,
         };
         self.roster.start(spec, server)
     }

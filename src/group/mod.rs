@@ -40,7 +40,7 @@
 //!   [`GroupBuilder::scope_flow`].
 //! * A list of like tasks: `all` (every result or the first error), `first_success` (the first
 //!   result or every error), `collect` (every outcome, nothing cancelled).
-
+//!
 //! # What does not compile
 //!
 //! Tasks borrow what lives for the whole call, so not a local of the body, which ends before them:
@@ -115,6 +115,7 @@ mod end;
 mod erase;
 mod joiners;
 mod lender;
+mod list;
 mod packet;
 mod queue;
 mod spawn;
@@ -125,6 +126,7 @@ pub(crate) use queue::look_a_while;
 
 pub use builder::GroupBuilder;
 pub use cache::ThreadCache;
+pub use list::{GroupInfo, RunningTask, live};
 pub use packet::{PanicPayload, Task, TaskError};
 pub use spawn::{Group, SpawnError, TrySpawnError, TrySpawnErrorKind};
 pub use straggler::Straggler;

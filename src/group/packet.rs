@@ -22,11 +22,63 @@ pub(super) struct Policy {
 /// A task of a group: waits for its end and takes its result.
 ///
 /// Dropping it does nothing: the task runs on, and the group waits for it.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let sum = scope(&CancelToken::new(), |group| {
+///     let (go, wait) = mpsc::channel::<i32>();
+///     let task = group.spawn(move |_| Ok(wait.recv()? + 2))?;
+///     assert!(!task.is_finished());
+///     go.send(1)?;
+///     drop(group.spawn(|_| Ok(()))?); // runs on, and the group waits for it
+///     Ok(task.join()?)
+/// });
+/// assert_eq!(sum.unwrap(), 3);
+/// ```
 pub struct Task<'scope, R, E> {
     slot: Arc<dyn Slot<R, E> + 'scope>,
 }
 
 /// Why a task has no result.
+///
+/// # Examples
+///
+/// ```
+/// use anyhow::bail;
+/// use cleanbreak::group::TaskError;
+/// use cleanbreak::{CancelToken, GroupBuilder, scope};
+///
+/// // The error of the group is its own: it is not in the handle of the task that had it.
+/// let result = scope(&CancelToken::new(), |group| {
+///     let task = group.spawn(|_| -> anyhow::Result<()> { bail!("disk full") })?;
+///     assert!(matches!(task.join(), Err(TaskError::EndedGroup)));
+///     Ok(())
+/// });
+/// assert_eq!(result.unwrap_err().to_string(), "disk full");
+///
+/// let collecting = GroupBuilder::new().limit(1).collect_errors().collect_panics();
+/// let result = collecting.scope(&CancelToken::new(), |group| {
+///     let failed = group.spawn(|_| -> anyhow::Result<()> { bail!("disk full") })?;
+///     let failed = failed.join().unwrap_err();
+///     assert_eq!(failed.into_failure().unwrap().to_string(), "disk full");
+///
+///     let panicked = group.spawn(|_| -> anyhow::Result<()> { panic!("a bug") })?;
+///     let panicked = panicked.join().unwrap_err();
+///     assert!(panicked.is_panic() && !panicked.is_not_started());
+///     assert_eq!(panicked.to_string(), "the task panicked: a bug");
+///
+///     group.spawn(|token| Ok(token.wait()))?; // has the one thread
+///     let queued = group.spawn(|_| Ok(()))?;
+///     group.token().cancel();
+///     assert!(queued.join().unwrap_err().is_not_started());
+///     Ok(())
+/// });
+/// assert!(result.is_ok());
+/// ```
 #[non_exhaustive]
 pub enum TaskError<E> {
     /// It returned this error, after the first of the group or with
@@ -63,6 +115,13 @@ enum State<F, R, E> {
     Running,
     Ended(Result<R, TaskError<E>>),
     Taken,
+}
+
+impl<F, R, E, B> Packet<'_, F, R, E, B> {
+    /// As the queue knows it, too.
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
 }
 
 impl<'scope, F, R, E, B> Packet<'scope, F, R, E, B>
@@ -174,10 +233,12 @@ where
         let Some((task, inherited)) = self.take() else {
             return;
         };
-        // One that is skipped may be on a thread that has another name.
-        if !self.end.token().is_cancelled() {
-            threads::run_task(&self.named);
-        }
+        // One that is skipped may be on a thread that has another name, and that waits.
+        let _joinable = (!self.end.token().is_cancelled()).then(|| {
+            let token = self.end.token();
+            threads::run_task_under(&self.named, token.id(), || token.scope());
+            threads::running(self.key())
+        });
         let outcome = {
             let _inside = inherited.enter();
             self.outcome(task)
@@ -190,7 +251,7 @@ where
 impl<F: Send, R: Send, E: Send, B: Send> Slot<R, E> for Packet<'_, F, R, E, B> {
     fn wait(&self) -> Result<R, TaskError<E>> {
         fault::pass(At::GroupJoin);
-        self.end.await_task(&|| self.is_finished());
+        self.end.await_task(self.key(), &|| self.is_finished());
         match std::mem::replace(&mut *self.state.lock(), State::Taken) {
             State::Ended(outcome) => outcome,
             _ => unreachable!("only the one handle takes the result"),
@@ -286,6 +347,25 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for TaskError<E> {}
 ///
 /// A wrapper because a bare payload cannot be shared between threads, so that an error with one
 /// would not convert into [`anyhow::Error`].
+///
+/// # Examples
+///
+/// ```
+/// use std::panic::{catch_unwind, panic_any};
+/// use cleanbreak::group::{PanicPayload, TaskError};
+/// use cleanbreak::{CancelToken, GroupBuilder};
+///
+/// let joined = GroupBuilder::new().collect_panics().scope(&CancelToken::new(), |group| {
+///     Ok(group.spawn(|_| -> anyhow::Result<()> { panic!("no row") })?.join())
+/// });
+/// let Err(TaskError::Panicked(payload)) = joined.unwrap() else { unreachable!() };
+/// assert_eq!(payload.message(), Some("no row"));
+/// assert_eq!(*payload.into_inner().downcast::<&str>().unwrap(), "no row");
+///
+/// let payload = PanicPayload::new(catch_unwind(|| panic_any(7)).unwrap_err());
+/// assert_eq!(payload.message(), None); // not a text
+/// assert!(payload.into_inner().is::<i32>()); // or hand it to `resume_unwind`
+/// ```
 pub struct PanicPayload {
     /// Never locked: it only lends the payload its `Sync`.
     payload: Mutex<Payload>,

@@ -61,6 +61,22 @@ struct State {
     closed: bool,
     /// Threads that wait for a place or for one task: to be told of each that ends.
     watched: usize,
+    /// Those of them that wait for a place.
+    spawns: usize,
+}
+
+/// What somebody finds who looks by.
+pub(super) struct Look {
+    pub(super) limit: Option<usize>,
+    pub(super) threads: Vec<Arc<Record>>,
+    pub(super) queued: usize,
+    pub(super) spawns: usize,
+    /// Whether the task of the key that was asked for waits for a server.
+    pub(super) has_key: bool,
+    /// Whether a task that waits can be served by `threads` alone, and each of them has one.
+    pub(super) all_busy: bool,
+    /// Whether a job would find no place.
+    pub(super) full: bool,
 }
 
 /// Why a job was not taken in.
@@ -221,9 +237,11 @@ impl Queue {
     pub(super) fn await_place(&self, give_up: impl Fn() -> bool) {
         let mut state = self.state.lock();
         state.watched += 1;
+        state.spawns += 1;
         while !self.has_place(&state) && !give_up() {
             self.moved.wait(&mut state);
         }
+        state.spawns -= 1;
         state.watched -= 1;
     }
 
@@ -319,6 +337,21 @@ impl Queue {
 
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
+    }
+
+    /// What there is to see, all of one moment.
+    pub(super) fn look(&self, key: usize) -> Look {
+        let state = self.state.lock();
+        let arrived = state.threads.len() == state.servers && state.unsure.is_empty();
+        Look {
+            limit: self.limit.map(NonZeroUsize::get),
+            threads: state.threads.clone(),
+            queued: state.jobs.len(),
+            spawns: state.spawns,
+            has_key: state.jobs.iter().any(|job| job.key() == key),
+            all_busy: arrived && state.idle == 0 && !self.may_serve(&state),
+            full: !self.has_place(&state),
+        }
     }
 
     /// The threads that serve now. Each says itself which task it runs.

@@ -18,6 +18,33 @@ use crate::threads::{self, Task as Named, ThreadError};
 ///
 /// The lifetimes are those of [`std::thread::Scope`]: tasks may borrow what lives for `'scope`.
 /// `E` is the error of its tasks, `B` what they may break the group with.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use cleanbreak::{CancelToken, scope, threads};
+///
+/// let service = CancelToken::new();
+/// let names = vec!["a", "b"];
+/// let told = scope(&service, |group| {
+///     let (ready, is_ready) = mpsc::channel();
+///     let reader = group.spawn_named("reader", move |token| {
+///         ready.send(threads::live().iter().any(|thread| thread.name == "reader"))?;
+///         token.wait();
+///         Ok(token.check().unwrap_err().to_string())
+///     })?;
+///     assert!(is_ready.recv()?);
+///     let counter = group.try_spawn(|_| Ok(names.len())).unwrap(); // borrows
+///     assert_eq!(counter.join()?, 2);
+///
+///     group.token().cancel_with("that will do"); // a child of `service`
+///     assert!(group.try_spawn_named("late", |_| Ok(())).unwrap_err().is_cancelled());
+///     Ok(reader.join()?)
+/// });
+/// assert_eq!(told.unwrap(), "cancelled: that will do");
+/// assert!(!service.is_cancelled());
+/// ```
 pub struct Group<'scope, 'env: 'scope, E = anyhow::Error, B = Infallible> {
     pub(super) end: End<E, B>,
     pub(super) policy: Policy,
@@ -34,7 +61,7 @@ impl<E, B> Group<'_, '_, E, B> {
 
     /// Ends the whole group with a value: the labelled break that crosses threads. The siblings
     /// are cancelled, and [`scope_flow`](super::GroupBuilder::scope_flow) returns
-    /// `ControlFlow::Break(value)` when they have been joined. `true` for the first.
+    /// `ControlFlow::Break(value)` when they have been joined.
     ///
     /// The caller goes on: return from the task after it.
     ///
@@ -127,6 +154,25 @@ where
     /// # Errors
     ///
     /// [`TrySpawnError`] gives the task back, and the reason: no place, cancelled, or no thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use cleanbreak::{CancelToken, GroupBuilder};
+    ///
+    /// let squares = GroupBuilder::new().limit(1).backlog(0).scope(&CancelToken::new(), |group| {
+    ///     let (finish, wait) = mpsc::channel::<()>();
+    ///     let busy = group.try_spawn(move |_| Ok(wait.recv().is_err())).unwrap();
+    ///     let refused = group.try_spawn(|_| Ok(7 * 7)).unwrap_err(); // does not wait
+    ///     assert!(refused.is_full());
+    ///     let task = refused.into_inner();
+    ///     let here = task(group.token())?; // run by the caller instead: nobody else is free
+    ///     drop(finish);
+    ///     Ok((busy.join()?, here))
+    /// });
+    /// assert_eq!(squares.unwrap(), (true, 49));
+    /// ```
     #[track_caller]
     pub fn try_spawn<R: Send + 'scope, F>(
         &'scope self,
@@ -208,7 +254,7 @@ where
 
     #[track_caller]
     fn await_place(&self) {
-        let _wait = threads::waiting_on("get a place in a group");
+        let _wait = threads::awaiting("get a place in a group", self.end.place());
         let queue = self.end.queue().clone();
         let nudge = self.token().hook(move || queue.nudge());
         self.end.queue().await_place(|| self.token().is_cancelled());
@@ -219,9 +265,9 @@ where
 #[allow(unsafe_code)]
 fn forget_scope<'scope>(run: Arc<dyn Run + 'scope>) -> super::erase::ErasedRun {
     // SAFETY: the job goes into the queue of the group that `'scope` belongs to, or is dropped by
-    // the spawn that made it. `GroupBuilder::run` neither returns nor unwinds before that queue
-    // has seen the end of every job that it took in (its invariant 1), and nobody can borrow the
-    // group for `'scope` afterwards to put in another.
+    // the spawn that made it. `GroupBuilder::scope_flow` neither returns nor unwinds before that
+    // queue has seen the end of every job that it took in (its invariant 1), and nobody can borrow
+    // the group for `'scope` afterwards to put in another.
     unsafe { erase(run) }
 }
 
@@ -235,6 +281,26 @@ impl<E, B> fmt::Debug for Group<'_, '_, E, B> {
 }
 
 /// Why a task was not spawned.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::group::SpawnError;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let result = scope(&CancelToken::new(), |group| {
+///     let error = group.spawn_named("no\0name", |_| Ok(())).unwrap_err();
+///     assert!(matches!(error, SpawnError::Thread(_)) && !error.is_cancelled());
+///     assert_eq!(error.to_string(), "could not start thread \"no\0name\"");
+///
+///     group.token().cancel_with("closing time");
+///     let error = group.spawn(|_| Ok(())).unwrap_err();
+///     assert!(error.is_cancelled());
+///     assert_eq!(error.to_string(), "the group takes no more tasks: cancelled: closing time");
+///     Ok(())
+/// });
+/// assert!(result.is_ok());
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -242,6 +308,14 @@ pub enum SpawnError {
     Cancelled(Cancelled),
     /// No thread could be created.
     Thread(ThreadError),
+}
+
+impl SpawnError {
+    /// Whether the group had been cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled(_))
+    }
 }
 
 impl fmt::Display for SpawnError {
@@ -276,12 +350,58 @@ impl From<ThreadError> for SpawnError {
 }
 
 /// A task that was not spawned at once, and why.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::group::TrySpawnErrorKind;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let result = scope(&CancelToken::new(), |group| {
+///     group.token().cancel_with("closing time");
+///     let refused = group.try_spawn(|_| Ok(7)).unwrap_err();
+///     assert!(refused.is_cancelled() && !refused.is_full());
+///     assert!(matches!(refused.kind(), TrySpawnErrorKind::Cancelled(_)));
+///     let text = "the group takes no more tasks: cancelled: closing time";
+///     assert_eq!(refused.to_string(), text);
+///
+///     let (kind, task) = refused.into_parts();
+///     let TrySpawnErrorKind::Cancelled(cancelled) = kind else { unreachable!() };
+///     assert_eq!(cancelled.cause().unwrap().to_string(), "closing time");
+///     let again = group.try_spawn(task).unwrap_err(); // nothing lost, nothing gained
+///     let task = again.into_inner();
+///     task(group.token())
+/// });
+/// assert_eq!(result.unwrap(), 7);
+/// ```
 pub struct TrySpawnError<F> {
     kind: TrySpawnErrorKind,
     task: F,
 }
 
 /// Why a task was not spawned at once.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+/// use cleanbreak::group::TrySpawnErrorKind;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let result = scope(&CancelToken::new(), |group| {
+///     let refused = group.try_spawn_named("no\0name", |_| Ok(())).unwrap_err();
+///     let shed = match refused.kind() {
+///         TrySpawnErrorKind::Full => "try later",
+///         TrySpawnErrorKind::Cancelled(_) => "stop",
+///         TrySpawnErrorKind::Thread(error) => error.thread_name(),
+///         _ => "added in a later version",
+///     };
+///     assert_eq!(shed, "no\0name");
+///     assert!(refused.source().unwrap().is::<std::io::Error>()); // what the system said
+///     Ok(())
+/// });
+/// assert!(result.is_ok());
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TrySpawnErrorKind {
@@ -345,4 +465,13 @@ impl<F> fmt::Display for TrySpawnError<F> {
     }
 }
 
-impl<F> std::error::Error for TrySpawnError<F> {}
+impl<F> std::error::Error for TrySpawnError<F> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            TrySpawnErrorKind::Full => None,
+            // As in `SpawnError`.
+            TrySpawnErrorKind::Cancelled(cancelled) => cancelled.source(),
+            TrySpawnErrorKind::Thread(error) => error.source(),
+        }
+    }
+}

@@ -5,14 +5,47 @@ use std::io::Write;
 use std::panic::Location;
 use std::time::Duration;
 
+use super::list::Shown;
 use super::queue::Queue;
+use crate::backoff::more_patience;
 use crate::cancel::CancelToken;
 use crate::clock::wait_until;
 use crate::contain::contain;
 use crate::sync::Arc;
-use crate::threads::{self, Record, WaitInfo};
+use crate::threads::{self, Deadlock, Part, Record, WaitInfo};
 
 /// A task that still runs, a good while after its group was cancelled.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, GroupBuilder, threads};
+///
+/// let clock = Clock::manual();
+/// let (tell, reports) = mpsc::channel();
+/// GroupBuilder::new()
+///     .straggler_after(Duration::from_secs(5))
+///     .on_straggler(move |late| tell.send(late.to_vec()).unwrap())
+///     .scope(&CancelToken::with_clock(&clock), |group| {
+///         let (clock, line) = (clock.clone(), line!() + 1);
+///         group.spawn_named("deaf", move |token| {
+///             token.cancel();
+///             clock.await_timers(1); // the group waits for it
+///             let _wait = threads::waiting_on("hear a pin drop");
+///             clock.advance(Duration::from_secs(5));
+///             let late = &reports.recv()?[0];
+///             assert_eq!((late.name.as_str(), late.spawned_at.line()), ("deaf", line));
+///             assert_eq!(late.overdue, Duration::from_secs(5));
+///             assert_eq!(late.waiting.unwrap().on, "hear a pin drop");
+///             let text = "task \"deaf\" still runs 5.0 s after its group was cancelled";
+///             Ok(assert!(late.to_string().starts_with(text)))
+///         })?;
+///         Ok(())
+///     })
+///     .unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Straggler {
@@ -25,6 +58,9 @@ pub struct Straggler {
     pub waiting: Option<WaitInfo>,
     /// Its stack, if reports show them; see the module `diagnose`.
     pub stack: Option<String>,
+    /// The deadlock that it is in, or held up by; see
+    /// [`threads::deadlocks`](crate::threads::deadlocks()).
+    pub deadlock: Option<Deadlock>,
     /// For how long the group has been waiting for it since the cancellation.
     pub overdue: Duration,
 }
@@ -42,14 +78,12 @@ impl fmt::Display for Straggler {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
         }?;
-        threads::StackText(self.stack.as_ref()).fmt(f)
+        threads::StackText(self.stack.as_ref()).fmt(f)?;
+        threads::DeadlockText(self.deadlock.as_ref()).fmt(f)
     }
 }
 
 type Report = Arc<dyn Fn(&[Straggler]) + Send + Sync>;
-
-/// The least time between two reports.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What to do about stragglers.
 #[derive(Clone)]
@@ -102,24 +136,21 @@ impl Watch {
     /// Waits until every task has ended. Reports those that run on after the cancellation, after
     /// `self.after`, then twice that, and so on.
     #[track_caller]
-    pub(super) fn await_end(&self, queue: &Arc<Queue>, token: &CancelToken) {
-        if !queue.await_end(None, || true) {
-            let _wait = threads::waiting_on("see the tasks of a group end");
-            self.watch(queue, token, Awaited::All);
+    pub(super) fn await_end(&self, group: &Arc<Shown>) {
+        if !group.queue.await_end(None, || true) {
+            let all = group.wait_for(Part::All);
+            let _wait = threads::awaiting("see the tasks of a group end", all);
+            self.watch(&group.queue, &group.token, Awaited::All);
         }
     }
 
-    /// Waits until one task has `ended`, and reports stragglers meanwhile.
+    /// Waits until the task of this key has `ended`, and reports stragglers meanwhile.
     #[track_caller]
-    pub(super) fn await_task(
-        &self,
-        queue: &Arc<Queue>,
-        token: &CancelToken,
-        ended: &dyn Fn() -> bool,
-    ) {
+    pub(super) fn await_task(&self, group: &Arc<Shown>, key: usize, ended: &dyn Fn() -> bool) {
         if !ended() {
-            let _wait = threads::waiting_on("join a task");
-            self.watch(queue, token, Awaited::Task(ended));
+            let task = group.wait_for(Part::Task(key));
+            let _wait = threads::awaiting("join a task", task);
+            self.watch(&group.queue, &group.token, Awaited::Task(ended));
         }
     }
 
@@ -147,15 +178,12 @@ impl Watch {
         while !wait_for(patience) {
             let overdue = clock.now().duration_since(start);
             self.report(&queue.threads(), overdue);
-            // Past the present: a clock that leaps, or a patience of zero, is no reason for a
-            // burst of reports.
-            while patience <= overdue {
-                patience = patience.saturating_mul(2).max(SHORTEST);
-            }
+            patience = more_patience(patience, overdue);
         }
     }
 
     fn report(&self, threads: &[Arc<Record>], overdue: Duration) {
+        let deadlocks = threads::Deadlocks::look();
         let describe = |thread: &Arc<Record>| {
             let task = thread.task()?;
             Some(Straggler {
@@ -163,6 +191,7 @@ impl Watch {
                 spawned_at: task.site,
                 waiting: thread.waiting(),
                 stack: thread.stack(),
+                deadlock: deadlocks.of(thread),
                 overdue,
             })
         };

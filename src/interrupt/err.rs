@@ -7,6 +7,23 @@ use super::signal_name;
 use crate::threads::ThreadError;
 
 /// Why signals could not be subscribed to. Nothing was subscribed to then.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::interrupt::{Again, InterruptError, Interrupts, SIGHUP, SIGTERM};
+///
+/// let why = |signals: &[i32]| Interrupts::subscribe(signals).unwrap_err();
+/// assert!(matches!(why(&[SIGTERM, 9]), InterruptError::Forbidden(9)));
+/// assert_eq!(why(&[9]).to_string(), "SIGKILL cannot be received on a channel");
+/// assert_eq!(why(&[0]).to_string(), "there is no signal 0");
+/// assert_eq!(why(&[]).to_string(), "no signals to subscribe to");
+///
+/// let exit_on = Again::OneOf(&[SIGHUP]);
+/// let why = Interrupts::cancel_on_with(&CancelToken::new(), &[SIGTERM], exit_on).unwrap_err();
+/// assert_eq!(why.to_string(), "SIGHUP is not among the signals");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum InterruptError {

@@ -74,6 +74,24 @@ pub use status::{cause_exit_status, exit_status, reraise, signal_name};
 pub use stop::{Again, CancelOn};
 
 /// A signal that arrived, once or more.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::interrupt::{Interrupts, SIGUSR1};
+///
+/// let signals = Interrupts::subscribe(&[SIGUSR1]).unwrap();
+/// # (0..2).for_each(|_| signal_hook::low_level::raise(SIGUSR1).unwrap());
+/// // `kill -USR1`, twice: one item for both, or two, by when they came and who looked.
+/// let mut count = 0;
+/// while count < 2 {
+///     let got = signals.recv().unwrap();
+///     assert_eq!((got.signal, got.name()), (SIGUSR1, Some("SIGUSR1")));
+///     assert_eq!(got.to_string(), if got.count == 2 { "SIGUSR1 (2 times)" } else { "SIGUSR1" });
+///     count += got.count;
+/// }
+/// assert_eq!(count, 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interrupt {

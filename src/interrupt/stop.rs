@@ -16,6 +16,22 @@ use crate::sync::{Arc, AtomicBool};
 ///
 /// A forced exit happens inside the signal handler, with [`exit_status`]: no thread, lock or full
 /// pipe can be in its way, and so no destructor runs and no buffer is flushed either.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::interrupt::{Again, Interrupts, SIGINT, SIGTERM};
+///
+/// assert_eq!(Again::default(), Again::Same); // what `cancel_on` does
+///
+/// let token = CancelToken::new();
+/// let signals = [SIGINT, SIGTERM];
+/// let _patient = Interrupts::cancel_on_with(&token, &signals, Again::Never).unwrap();
+/// # (0..2).for_each(|_| signal_hook::low_level::raise(SIGTERM).unwrap());
+/// token.wait(); // a first SIGTERM; a second one does nothing
+/// assert_eq!(token.cause().unwrap().as_signal(), Some(SIGTERM));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Again<'a> {
@@ -30,6 +46,21 @@ pub enum Again<'a> {
 }
 
 /// Cancels a token on signals until it is dropped. See [`Interrupts::cancel_on`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::interrupt::{Interrupts, SIGWINCH};
+///
+/// let (first, second) = (CancelToken::new(), CancelToken::new());
+/// let stop = Interrupts::cancel_on(&first, &[SIGWINCH]).unwrap();
+/// drop(stop); // undone
+/// let _stop = Interrupts::cancel_on(&second, &[SIGWINCH]).unwrap();
+/// # signal_hook::low_level::raise(SIGWINCH).unwrap();
+/// second.wait(); // until the window changes its size
+/// assert!(!first.is_cancelled());
+/// ```
 #[must_use = "it is undone when this is dropped"]
 pub struct CancelOn {
     // The order matters: a forced exit must not outlive the cancellation it follows.

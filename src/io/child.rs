@@ -27,8 +27,8 @@ const WAIT: &str = "see a child process end";
 /// # Errors
 ///
 /// [`Cancelled`](crate::Cancelled), as an [`io::Error`], when `token` is or gets cancelled; see
-/// [`cancellation`](super::cancellation). What the operating system says, for example when somebody else in the process
-/// has waited for the child.
+/// [`cancellation`](super::cancellation). What the operating system says, for example when somebody
+/// else in the process has waited for the child.
 ///
 /// # Performance
 ///
@@ -67,6 +67,29 @@ pub fn wait_child(child: &mut Child, token: &CancelToken) -> io::Result<ExitStat
 /// # Errors
 ///
 /// As [`wait_child`], and [`TimedOut`](io::ErrorKind::TimedOut).
+///
+/// # Examples
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::process::Command;
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, io::{cancellation, wait_child_timeout}};
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
+/// let late = std::thread::scope(|s| {
+///     let wait = s.spawn(|| wait_child_timeout(&mut child, &token, Duration::from_secs(5)));
+///     clock.await_timers(1);
+///     clock.advance(Duration::from_secs(5));
+///     wait.join().unwrap().unwrap_err()
+/// });
+/// assert_eq!(late.kind(), ErrorKind::TimedOut);
+/// assert!(cancellation(&late).is_none()); // nobody cancelled anything
+/// child.kill().unwrap(); // it ran on
+/// assert!(!wait_child_timeout(&mut child, &token, Duration::MAX).unwrap().success());
+/// ```
 #[track_caller]
 pub fn wait_child_timeout(
     child: &mut Child,
@@ -81,6 +104,26 @@ pub fn wait_child_timeout(
 /// # Errors
 ///
 /// As [`wait_child_timeout`].
+///
+/// # Examples
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::process::Command;
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, io::wait_child_deadline};
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let deadline = clock.deadline_after(Duration::from_secs(5)).unwrap(); // for both
+/// let mut quick = Command::new("true").spawn().unwrap();
+/// let mut slow = Command::new("sleep").arg("3600").spawn().unwrap();
+/// assert!(wait_child_deadline(&mut quick, &token, deadline).unwrap().success());
+/// clock.advance(Duration::from_secs(5));
+/// let late = wait_child_deadline(&mut slow, &token, deadline).unwrap_err();
+/// assert_eq!(late.kind(), ErrorKind::TimedOut);
+/// # slow.kill().and_then(|()| slow.wait()).unwrap();
+/// ```
 #[track_caller]
 pub fn wait_child_deadline(
     child: &mut Child,
@@ -158,6 +201,28 @@ pub fn terminate(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
 /// # Errors
 ///
 /// As [`terminate`].
+///
+/// # Examples
+///
+/// ```
+/// use std::os::unix::process::ExitStatusExt;
+/// use std::process::{Command, Stdio};
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, io::terminate_until};
+///
+/// let service = CancelToken::new();
+/// service.cancel(); // which is why the children must go
+/// let patience = service.shield().child_timeout(Duration::from_secs(60));
+/// let mut polite = Command::new("sleep").arg("3600").spawn().unwrap();
+/// assert_eq!(terminate_until(&mut polite, &patience).unwrap().signal(), Some(15));
+///
+/// let mut stubborn = Command::new("sh");
+/// stubborn.args(["-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"]);
+/// let mut stubborn = stubborn.stdout(Stdio::piped()).spawn().unwrap();
+/// # std::io::Read::read_exact(stubborn.stdout.as_mut().unwrap(), &mut [0; 5]).unwrap();
+/// patience.cancel(); // such as by a second Ctrl-C
+/// assert_eq!(terminate_until(&mut stubborn, &patience).unwrap().signal(), Some(9));
+/// ```
 #[track_caller]
 pub fn terminate_until(child: &mut Child, patience: &CancelToken) -> io::Result<ExitStatus> {
     terminate_within(child, Limit::token(patience), What::here(WAIT))

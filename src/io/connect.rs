@@ -60,6 +60,30 @@ pub fn connect(address: &SocketAddr, token: &CancelToken) -> io::Result<TcpStrea
 /// # Errors
 ///
 /// As [`connect`], and [`TimedOut`](io::ErrorKind::TimedOut).
+///
+/// # Examples
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::net::TcpListener;
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, io::{cancellation, connect_timeout}};
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let listener = TcpListener::bind("127.0.0.1:0").unwrap(); // accepts nobody
+/// let address = listener.local_addr().unwrap();
+/// # rustix::net::listen(&listener, 0).unwrap(); // one may wait
+/// let _first = connect_timeout(&address, &token, Duration::MAX).unwrap(); // fills its queue
+/// let late = std::thread::scope(|s| {
+///     let second = s.spawn(|| connect_timeout(&address, &token, Duration::from_secs(5)));
+///     clock.await_timers(1);
+///     clock.advance(Duration::from_secs(5));
+///     second.join().unwrap().unwrap_err()
+/// });
+/// assert_eq!(late.kind(), ErrorKind::TimedOut);
+/// assert!(cancellation(&late).is_none()); // nobody cancelled anything
+/// ```
 #[track_caller]
 pub fn connect_timeout(
     address: &SocketAddr,
@@ -74,6 +98,26 @@ pub fn connect_timeout(
 /// # Errors
 ///
 /// As [`connect_timeout`].
+///
+/// # Examples
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::net::TcpListener;
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, io::connect_deadline};
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let deadline = clock.deadline_after(Duration::from_secs(5)).unwrap(); // for all attempts
+/// let listener = TcpListener::bind("127.0.0.1:0").unwrap(); // accepts nobody
+/// let address = listener.local_addr().unwrap();
+/// # rustix::net::listen(&listener, 0).unwrap(); // one may wait
+/// let _first = connect_deadline(&address, &token, deadline).unwrap(); // fills its queue
+/// clock.advance(Duration::from_secs(5));
+/// let late = connect_deadline(&address, &token, deadline).unwrap_err();
+/// assert_eq!(late.kind(), ErrorKind::TimedOut);
+/// ```
 #[track_caller]
 pub fn connect_deadline(
     address: &SocketAddr,

@@ -97,6 +97,37 @@ pub(super) fn timed_out() -> io::Error {
 /// [`output`](super::output).
 ///
 /// The child is as it was: running, its pipes open.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{BufRead, BufReader, ErrorKind, pipe};
+/// use std::process::{Command, Stdio};
+/// use cleanbreak::{CancelToken, io::output};
+///
+/// // It writes more than a pipe holds: when it tells, we have read some of it.
+/// let script = "head -c 100000 /dev/zero; echo told >&2; exec sleep 3600";
+/// let (told, tell) = pipe().unwrap();
+/// let mut command = Command::new("sh");
+/// command.args(["-c", script]).stdout(Stdio::piped()).stderr(tell);
+/// let mut child = command.spawn().unwrap();
+/// let token = CancelToken::new();
+/// let error = std::thread::scope(|s| {
+///     let reading = s.spawn(|| output(&mut child, &token).unwrap_err());
+///     BufReader::new(told).read_line(&mut String::new()).unwrap();
+///     token.cancel_with("enough");
+///     reading.join().unwrap()
+/// });
+/// assert_eq!(error.cancellation().unwrap().to_string(), "cancelled: enough");
+/// assert_eq!(error.io_error().kind(), ErrorKind::Other);
+/// assert!(!error.stdout().is_empty());
+/// assert!(error.stderr().is_empty()); // not piped to us
+///
+/// let (_, begun, _) = error.into_parts();
+/// child.kill().unwrap();
+/// let rest = output(&mut child, &CancelToken::new()).unwrap();
+/// assert_eq!(begun.len() + rest.stdout.len(), 100_000); // nothing is lost
+/// ```
 pub struct OutputError {
     error: io::Error,
     stdout: Vec<u8>,

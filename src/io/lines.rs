@@ -41,6 +41,7 @@ static READ_AHEAD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// assert_eq!(lines.next().unwrap().unwrap(), "last");
 /// assert!(lines.next().is_none());
 /// ```
+#[must_use = "iterators read nothing until they are used"]
 pub struct Lines<R> {
     reader: R,
     buffer: Vec<u8>,
@@ -69,12 +70,44 @@ impl<R: Read> Lines<R> {
     }
 
     /// What was read and is not handed out yet: the beginning of the next line, maybe further ones.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Write, pipe};
+    /// use cleanbreak::{CancelToken, io::{Interruptible, Lines, cancellation}};
+    ///
+    /// let token = CancelToken::new();
+    /// let (reader, mut writer) = pipe().unwrap();
+    /// let mut lines = Lines::new(Interruptible::new(reader, &token));
+    /// writer.write_all(b"whole\npart").unwrap();
+    /// assert_eq!(lines.next().unwrap().unwrap(), "whole");
+    /// token.cancel();
+    /// assert!(cancellation(&lines.next().unwrap().unwrap_err()).is_some());
+    /// assert_eq!(lines.rest(), b"part");
+    /// assert!(lines.next().is_none());
+    /// ```
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
     /// The reader, and what was read from it and not handed out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use cleanbreak::io::Lines;
+    ///
+    /// let mut lines = Lines::new(&b"a head\n\na body"[..]);
+    /// assert_eq!(lines.next().unwrap().unwrap(), "a head");
+    /// assert_eq!(lines.next().unwrap().unwrap(), "");
+    /// let (reader, read_ahead) = lines.into_parts(); // the body is not in lines
+    /// let mut body = String::new();
+    /// read_ahead.chain(reader).read_to_string(&mut body).unwrap();
+    /// assert_eq!(body, "a body");
+    /// ```
     #[must_use]
     pub fn into_parts(mut self) -> (R, Vec<u8>) {
         self.forget_handed_out();
@@ -180,9 +213,10 @@ impl<R: Read + fmt::Debug> fmt::Debug for Lines<R> {
 /// Terminal, pipe, file, socket or `/dev/null`; if it is closed it is at its end, as for std. It is
 /// left in the mode that it is in: other processes, such as the shell, share it.
 ///
-/// What this has read ahead when it is dropped is there for the next call, but neither `std::io::stdin()`
-/// nor a child process sees it, and bytes in std's own buffer are not seen here. Use one of them, and
-/// one thread at a time: two that read at once each get lines that the other does not.
+/// What this has read ahead when it is dropped is there for the next call, but neither
+/// `std::io::stdin()` nor a child process sees it, and bytes in std's own buffer are not seen here.
+/// Use one of them, and one thread at a time: two that read at once each get lines that the other
+/// does not.
 ///
 /// See [`Lines`] for what a line is, and how it fails.
 ///
@@ -212,7 +246,22 @@ pub fn stdin_lines(token: &CancelToken) -> StdinLines {
 }
 
 /// The lines of standard input; see [`stdin_lines`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, io::{cancellation, stdin_lines}};
+///
+/// let token = CancelToken::new();
+/// let mut lines = stdin_lines(&token);
+/// token.cancel_with("closing time");
+/// let told = lines.next().unwrap().unwrap_err(); // whether there is input or not
+/// assert_eq!(cancellation(&told).unwrap().to_string(), "cancelled: closing time");
+/// assert!(lines.rest().is_empty()); // no line was begun
+/// assert!(lines.next().is_none());
+/// ```
 #[derive(Debug)]
+#[must_use = "iterators read nothing until they are used"]
 pub struct StdinLines {
     lines: Lines<Stdin>,
 }

@@ -16,6 +16,37 @@ mod sealed {
 }
 
 /// A listener of std's, by value, by reference or in an `Arc`.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use std::net::{TcpListener, TcpStream};
+/// use std::sync::Arc;
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::io::{Interruptible, Listen, cancellation};
+///
+/// /// The connections of any listener, until `token` is cancelled.
+/// fn connections<L: Listen>(
+///     listener: L,
+///     token: &CancelToken,
+/// ) -> impl Iterator<Item = io::Result<L::Stream>> {
+///     let listener = Interruptible::new(listener, token);
+///     std::iter::from_fn(move || match listener.accept() {
+///         Err(error) if cancellation(&error).is_some() => None,
+///         done => Some(done.map(|(stream, _peer)| stream)),
+///     })
+/// }
+///
+/// let token = CancelToken::new();
+/// let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+/// let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+/// let mut connections = connections(listener, &token);
+/// let accepted = connections.next().unwrap().unwrap();
+/// assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+/// token.cancel();
+/// assert!(connections.next().is_none());
+/// ```
 pub trait Listen: AsFd + sealed::Sealed {
     /// A connection.
     type Stream: AsFd;

@@ -80,6 +80,8 @@ mod lines;
 mod listen;
 mod notify;
 mod output;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
 mod stream;
 mod wait;
 mod waker;

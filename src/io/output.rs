@@ -16,7 +16,8 @@ const CHUNK: usize = 64 * 1024;
 /// `Child::wait_with_output`, with a way out.
 ///
 /// On cancellation the child runs on with its pipes open, and is still yours; the error has what was
-/// read. Call it again under another token for the rest, or [`terminate`](super::terminate) it.
+/// read. Call it again under another token for the rest, or [`terminate`](super::terminate) it. For
+/// a limit in time, give it a [`child_timeout`](CancelToken::child_timeout).
 ///
 /// As std's, it closes the child's standard input first, and ends when all have closed their ends
 /// of the pipes: a grandchild that inherited one keeps it waiting, until `token` is cancelled. An
@@ -30,25 +31,24 @@ const CHUNK: usize = 64 * 1024;
 ///
 /// ```
 /// use std::process::{Command, Stdio};
-/// use std::time::Duration;
-/// use cleanbreak::{CancelToken, io::{output, terminate}};
+/// use cleanbreak::{CancelToken, io::output};
 ///
 /// let start = |script: &str| {
 ///     let mut command = Command::new("sh");
 ///     command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
-///     command.spawn().unwrap()
+///     command.stdin(Stdio::piped()).spawn().unwrap()
 /// };
 /// let token = CancelToken::new();
 /// let done = output(&mut start("echo out; echo err >&2"), &token).unwrap();
 /// assert!(done.status.success());
 /// assert_eq!((done.stdout, done.stderr), (b"out\n".to_vec(), b"err\n".to_vec()));
 ///
-/// let mut slow = start("echo begun; exec sleep 3600");
-/// let limited = token.child_timeout(Duration::from_millis(500));
-/// let told = output(&mut slow, &limited).unwrap_err();
-/// assert!(told.cancellation().unwrap().is_deadline());
-/// assert_eq!(told.stdout(), b"begun\n");
-/// terminate(&mut slow, Duration::from_secs(5)).unwrap();
+/// let mut asked = start("echo question; read answer");
+/// token.cancel();
+/// let told = output(&mut asked, &token).unwrap_err();
+/// assert!(told.cancellation().is_some());
+/// let rest = output(&mut asked, &CancelToken::new()).unwrap(); // with no answer, it ends
+/// assert_eq!(rest.stdout, b"question\n");
 /// ```
 #[track_caller]
 pub fn output(child: &mut Child, token: &CancelToken) -> Result<Output, OutputError> {

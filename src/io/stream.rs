@@ -151,6 +151,31 @@ impl<S: AsFd> Interruptible<S> {
     ///
     /// A timeout bounds each `read`, so a peer that sends a byte at a time can make many of them take
     /// as long as it likes: bound the whole by a [deadline](Self::set_deadline), or a token's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read, Write, pipe};
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, io::{Interruptible, cancellation}};
+    ///
+    /// let clock = Clock::manual();
+    /// let (reader, mut writer) = pipe().unwrap();
+    /// let mut reader = Interruptible::new(reader, &CancelToken::with_clock(&clock));
+    /// reader.set_timeout(Some(Duration::from_secs(5)));
+    /// let late = std::thread::scope(|s| {
+    ///     let reading = s.spawn(|| reader.read(&mut [0; 8]));
+    ///     clock.await_timers(1);
+    ///     clock.advance(Duration::from_secs(5));
+    ///     reading.join().unwrap().unwrap_err()
+    /// });
+    /// assert_eq!(late.kind(), ErrorKind::TimedOut);
+    /// assert!(cancellation(&late).is_none()); // nobody cancelled anything
+    /// writer.write_all(b"late").unwrap();
+    /// reader.set_timeout(Some(Duration::ZERO));
+    /// assert_eq!(reader.read(&mut [0; 8]).unwrap(), 4); // what is there
+    /// assert_eq!(reader.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+    /// ```
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
@@ -181,16 +206,36 @@ impl<S: AsFd> Interruptible<S> {
     }
 
     /// What is bound.
+    #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
     /// The token.
+    #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.token
     }
 
     /// Unbinds it. Nothing is buffered here, so nothing gets lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    /// use cleanbreak::{CancelToken, io::Interruptible};
+    ///
+    /// let (mut client, server) = UnixStream::pair().unwrap();
+    /// client.write_all(b"a head, a body").unwrap();
+    /// drop(client);
+    /// let mut server = Interruptible::new(server, &CancelToken::new());
+    /// server.read_exact(&mut [0; 8]).unwrap();
+    /// assert!(server.get_ref().peer_addr().unwrap().is_unnamed()); // what only std's has
+    /// let plain: UnixStream = server.into_inner();
+    /// assert_eq!(std::io::read_to_string(plain).unwrap(), "a body");
+    /// ```
+    #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
     }

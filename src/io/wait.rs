@@ -32,6 +32,28 @@ use crate::threads;
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// What a descriptor is waited on for.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::io::{Interest, wait_ready_timeout};
+///
+/// let (socket, mut peer) = UnixStream::pair().unwrap();
+/// let look = || {
+///     [Interest::Writable, Interest::Readable, Interest::HangUp].map(|interest| {
+///         wait_ready_timeout(&socket, interest, &CancelToken::never(), Duration::ZERO).is_ok()
+///     })
+/// };
+/// assert_eq!(look(), [true, false, false]);
+/// peer.write_all(b"x").unwrap();
+/// assert_eq!(look(), [true, true, false]); // bytes are no hang-up
+/// drop(peer);
+/// assert_eq!(look(), [true, true, true]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Interest {
@@ -59,6 +81,23 @@ impl Interest {
 }
 
 /// What ended a wait.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Write, pipe};
+/// use cleanbreak::CancelToken;
+/// use cleanbreak::io::{Interest, Notify, Woken};
+///
+/// let (reader, mut writer) = pipe().unwrap();
+/// let (news, token) = (Notify::new(), CancelToken::new());
+/// writer.write_all(b"x").unwrap();
+/// news.notify();
+/// news.notify(); // one permit all the same
+/// let wait = || news.wait_or_ready(&reader, Interest::Readable, &token).unwrap();
+/// assert_eq!(wait(), Woken::Notified); // which is looked at first
+/// assert_eq!(wait(), Woken::Ready);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Woken {
@@ -350,6 +389,28 @@ pub fn wait_ready_timeout(
 /// # Errors
 ///
 /// As [`wait_ready_timeout`].
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{ErrorKind, pipe};
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock};
+/// use cleanbreak::io::{Interest, wait_ready_deadline};
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let deadline = clock.deadline_after(Duration::from_secs(5)).unwrap();
+/// let (reader, writer) = pipe().unwrap();
+/// wait_ready_deadline(&writer, Interest::Writable, &token, deadline).unwrap();
+/// let late = std::thread::scope(|s| {
+///     let wait = s.spawn(|| wait_ready_deadline(&reader, Interest::Readable, &token, deadline));
+///     clock.await_timers(1);
+///     clock.advance_to(deadline);
+///     wait.join().unwrap().unwrap_err()
+/// });
+/// assert_eq!(late.kind(), ErrorKind::TimedOut);
+/// ```
 #[track_caller]
 pub fn wait_ready_deadline(
     fd: impl AsFd,

@@ -127,6 +127,25 @@ impl LeakCheck {
     }
 
     /// For how long threads on their way out are waited for; 5 seconds by default. Zero looks once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::leak::leak_check;
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let leaks = leak_check().patience(Duration::ZERO); // what lives now is a leak
+    /// let pool = Pool::builder().workers(1).build(&CancelToken::new()).unwrap();
+    /// assert!(leaks.finish().is_err());
+    /// drop(pool);
+    ///
+    /// let leaks = leak_check().patience(Duration::MAX); // until all are gone
+    /// let pool = Pool::builder().workers(1).build(&CancelToken::new()).unwrap();
+    /// let elsewhere = std::thread::spawn(move || drop(pool));
+    /// assert!(leaks.finish().is_ok());
+    /// # elsewhere.join().unwrap();
+    /// ```
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -189,6 +208,26 @@ impl fmt::Debug for LeakCheck {
 }
 
 /// Threads that still lived when a check ended.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::leak::leak_check;
+/// use cleanbreak::{CancelToken, Pool};
+///
+/// let leaks = leak_check().patience(Duration::ZERO);
+/// let pool = Pool::builder().name("thumbs").workers(2).build(&CancelToken::new()).unwrap();
+/// let line = line!() - 1;
+/// let leaked = leaks.finish().unwrap_err();
+/// assert_eq!(leaked.begun_at().line(), line - 1);
+/// assert_eq!(leaked.threads().len(), 2);
+/// for thread in leaked.threads() {
+///     assert_eq!((thread.name.as_str(), thread.spawned_at.line()), ("thumbs", line));
+/// }
+/// assert!(leaked.to_string().starts_with("2 threads leaked since "));
+/// # drop(pool);
+/// ```
 #[derive(Clone, Debug)]
 pub struct LeakedThreads {
     threads: Vec<ThreadInfo>,

@@ -1,25 +1,27 @@
 //! Floor 0: facts about the library's parts, written and never read back.
 //!
 //! With the feature `tracing`, a task of a group or a pool runs inside the span in which it was
-//! spawned or submitted, a supervised loop inside that in which its supervisor was started, and a [`Probe`](crate::probe::Probe) opens spans for the passes of a loop
-//! that are worth one. With the feature `metrics`, every part tells the [`metrics`](https://docs.rs/metrics) facade what
-//! it does, and whatever recorder the program has installed keeps it. Without the feature, every
-//! function that is called here is empty and every value is of size zero: there is no code left.
-//! No code of the library decides from what it writes here.
+//! spawned or submitted, a supervised loop inside that in which its supervisor was started, and a
+//! [`Probe`](crate::probe::Probe) opens spans for the passes of a loop that are worth one. With the
+//! feature `metrics`, every part tells the [`metrics`](https://docs.rs/metrics) facade what it
+//! does, and whatever recorder the program has installed keeps it. Without the feature, every
+//! function that is called here is empty and every value is of size zero: there is no code left. No
+//! code of the library decides from what it writes here.
 //!
 //! # What is promised
 //!
 //! * Each metric is in [`METRICS`], by name, type, labels and meaning, and [`describe_metrics`] tells
 //!   them to the recorder. Names follow the conventions of Prometheus: base units, `_total` for
 //!   counters.
-//! * Labels have few values: the names that you give to pools, groups, supervised loops, breakers, limits and policies, kinds of outcomes, names
-//!   of signals, and the words of a wait. Never a number, an address or an error's text.
+//! * Labels have few values: the names that you give to pools, groups, supervised loops, breakers,
+//!   limits and policies, kinds of outcomes, names of signals, and the words of a wait. Never a
+//!   number, an address or an error's text.
 //!
 //! # What is not
 //!
 //! * The facade drops what is told before a recorder is installed, and a [`Pool`](crate::Pool), a
-//!   [`Breaker`](crate::Breaker), a [`Bulkhead`](crate::Bulkhead) or a [`Policy`](crate::Policy) that was built before
-//!   goes on telling nobody. Install it first in `main`.
+//!   [`Breaker`](crate::Breaker), a [`Bulkhead`](crate::Bulkhead) or a [`Policy`](crate::Policy)
+//!   that was built before goes on telling nobody. Install it first in `main`.
 //! * Times are those of the system's clock, also where a manual clock rules: they are for people.
 //! * The numbers are not one snapshot. Where counts must add up, ask the object, such as a pool for
 //!   its report.
@@ -28,9 +30,10 @@
 //! # Performance
 //!
 //! Beside what the recorder takes: a pool keeps its handles, so that a task costs two looks at the
-//! clock and six atomic updates; so do a bulkhead with a name, for two updates of a gauge for each permit,
-//! and a policy with a name, for one of a counter; the other parts look their metric up at each event. Nothing is
-//! told for each message of a channel, nor for a call that a breaker or a rate limit lets through.
+//! clock and six atomic updates; so do a bulkhead with a name, for two updates of a gauge for each
+//! permit, and a policy with a name, for one of a counter; the other parts look their metric up at
+//! each event. Nothing is told for each message of a channel, nor for a call that a breaker or a
+//! rate limit lets through.
 
 #[cfg(not(feature = "metrics"))]
 mod calls_off;

@@ -42,6 +42,23 @@ pub(super) const ABANDONED_THREADS: &str = "cleanbreak_abandoned_threads";
 pub(super) const INTERRUPTS: &str = "app_interrupt_total";
 
 /// What kind of number a metric is.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::observe::{METRICS, MetricType};
+///
+/// // As Prometheus wants their names.
+/// for metric in METRICS {
+///     let counts = metric.name.ends_with("_total");
+///     let times = metric.name.ends_with("_seconds");
+///     match metric.kind {
+///         MetricType::Counter => assert!(counts),
+///         MetricType::Histogram => assert!(times),
+///         _ => assert!(!counts && !times),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricType {
@@ -54,6 +71,17 @@ pub enum MetricType {
 }
 
 /// One metric that the library writes.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::observe::{METRICS, MetricType};
+///
+/// let name = "cleanbreak_pool_queue_depth";
+/// let depth = METRICS.iter().find(|metric| metric.name == name).unwrap();
+/// assert_eq!((depth.kind, depth.labels), (MetricType::Gauge, &["pool"][..]));
+/// assert_eq!(depth.help, "Tasks that wait for a worker of the pool.");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric {
@@ -122,6 +150,21 @@ const fn metric(
 /// | `cleanbreak_abandoned_calls_total` | counter | `abandoner` | calls that were left to their threads when they were late |
 /// | `cleanbreak_abandoned_threads` | gauge | `abandoner` | threads of such calls that still run |
 /// | `app_interrupt_total` | counter | `signal`, such as `SIGUSR1` | signals that were delivered to subscribers (feature `signal`) |
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::observe::METRICS;
+///
+/// /// For a test that a dashboard asks for what there is.
+/// fn unknown<'a>(panels: &[&'a str]) -> Vec<&'a str> {
+///     let known = |name: &&str| METRICS.iter().any(|metric| metric.name == *name);
+///     panels.iter().copied().filter(|name| !known(name)).collect()
+/// }
+///
+/// let panels = ["cleanbreak_pool_workers", "cleanbreak_pool_idlers"];
+/// assert_eq!(unknown(&panels), ["cleanbreak_pool_idlers"]);
+/// ```
 pub const METRICS: &[Metric] = &[
     metric(
         THREADS_LIVE,

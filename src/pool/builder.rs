@@ -13,7 +13,7 @@ use crate::cancel::CancelToken;
 use crate::group::Roster;
 use crate::observe::PoolFacts;
 use crate::sync::{Arc, Mutex};
-use crate::threads::ThreadError;
+use crate::threads::{Place, ThreadError};
 
 /// How many tasks may wait for a worker when nothing else is said.
 const QUEUE: usize = 1024;
@@ -54,6 +54,19 @@ pub struct PoolBuilder<E = anyhow::Error> {
 
 impl PoolBuilder {
     /// A worker for each core, a queue of 1,024, errors of [`anyhow::Error`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::pool::{self, PoolBuilder};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let pool = PoolBuilder::new().build(&CancelToken::new()).unwrap(); // as `Pool::builder()`
+    /// let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    /// assert_eq!(pool.workers(), cores);
+    /// let found = pool::live().into_iter().find(|found| found.name == "pool").unwrap();
+    /// assert_eq!(found.bound, 1024);
+    /// ```
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism();
         Self {
@@ -96,6 +109,16 @@ impl<E: Send + 'static> PoolBuilder<E> {
     }
 
     /// Stack of each worker, in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let deep = Pool::builder().workers(1).stack_size(16 << 20).build(&CancelToken::new()).unwrap();
+    /// let task = |_: &CancelToken| Ok(std::hint::black_box([1_u8; 4 << 20]).len());
+    /// assert_eq!(deep.submit(task).unwrap().join().unwrap(), 4 << 20); // more than Rust's 2 MiB
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -111,6 +134,31 @@ impl<E: Send + 'static> PoolBuilder<E> {
 
     /// Is told of tasks that hold a shutdown up, instead of standard error. Runs on the thread that
     /// shuts down; a panic in it is contained.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Pool, Shutdown};
+    /// use crossbeam_channel::bounded;
+    ///
+    /// let ((started, is_started), (release, held)) = (bounded(0), bounded(1));
+    /// let (tell, told) = bounded(1);
+    /// let pool = Pool::builder()
+    ///     .workers(1)
+    ///     .straggler_after(Duration::ZERO)
+    ///     .on_straggler(move |stuck| {
+    ///         tell.send(stuck[0].name.clone()).unwrap();
+    ///         release.send(()).unwrap(); // or page somebody
+    ///     })
+    ///     .build(&CancelToken::with_clock(&Clock::manual()))
+    ///     .unwrap();
+    /// let import = pool.task().name("import");
+    /// import.execute(move |_| { started.send(())?; Ok(held.recv()?) }).unwrap(); // deaf to its token
+    /// is_started.recv().unwrap();
+    /// assert!(pool.shutdown(Shutdown::Drain).all_completed());
+    /// assert_eq!(told.recv().unwrap(), "import");
+    /// ```
     pub fn on_straggler(mut self, report: impl Fn(&[Stuck]) + Send + Sync + 'static) -> Self {
         self.watch.report = Arc::new(report);
         self
@@ -153,11 +201,26 @@ impl<E: Send + 'static> PoolBuilder<E> {
             queue: Queue::new(self.queue),
             roster: Roster::default(),
             joining: Mutex::new(()),
+            place: Place::default(),
         });
         // If this fails, the pool's drop joins what there is.
         let pool = Pool::new(shared);
         pool.resize(self.workers)?;
         Ok(pool)
+    }
+}
+
+/// By hand: the tasks' error need not be it.
+impl<E> Clone for PoolBuilder<E> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            workers: self.workers,
+            queue: self.queue,
+            stack_size: self.stack_size,
+            watch: self.watch.clone(),
+            errors: PhantomData,
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::time::Duration;
 
-use super::job::{Asked, JobError, Run, Worker, run_contained};
+use super::job::JobError;
+use super::packet::Run;
 use super::queue::{Label, Labelled, Outcome};
+use super::worker::{Asked, Worker, run_contained};
 use crate::cancel::CancelToken;
 use crate::contain::drop_contained;
 use crate::observe::Stopwatch;

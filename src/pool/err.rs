@@ -5,13 +5,52 @@ use std::fmt;
 use crate::cancel::Cancelled;
 
 /// A task that a pool did not take in, and why.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Clock, Pool, Shutdown};
+/// use cleanbreak::pool::SubmitErrorKind;
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let pool = Pool::builder().workers(0).queue(1).build(&token).unwrap();
+/// pool.execute(|_| Ok(())).unwrap(); // has the only place
+///
+/// let full = pool.try_submit(|_| Ok(7)).unwrap_err();
+/// assert!(full.is_full() && matches!(full.kind(), SubmitErrorKind::Full));
+/// let late = pool.submit_deadline(clock.now(), full.into_inner()).unwrap_err();
+/// assert!(late.is_timeout());
+/// pool.shutdown(Shutdown::Abandon);
+/// let closed = pool.submit(late.into_inner()).unwrap_err();
+/// assert!(closed.is_closed());
+/// assert_eq!(closed.into_inner()(&token).unwrap(), 7); // the task was never lost
+///
+/// let pool = Pool::builder().workers(1).build(&token).unwrap();
+/// token.cancel();
+/// assert!(pool.submit(|_| Ok(7)).unwrap_err().is_cancelled());
+/// ```
 pub struct SubmitError<F> {
     kind: SubmitErrorKind,
     task: F,
 }
 
 /// Why a task was not taken in.
-#[derive(Debug)]
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Pool};
+/// use cleanbreak::pool::SubmitErrorKind;
+///
+/// let token = CancelToken::new();
+/// let pool = Pool::builder().workers(1).build(&token).unwrap();
+/// token.cancel_with("maintenance");
+/// let refused = pool.execute(|_| Ok(())).unwrap_err();
+/// let SubmitErrorKind::Cancelled(why) = refused.kind() else { panic!("{refused}") };
+/// assert_eq!(why.to_string(), "cancelled: maintenance");
+/// ```
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SubmitErrorKind {
     /// All workers are busy and the queue is full; from

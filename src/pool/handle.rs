@@ -1,22 +1,19 @@
-//! The pool itself, and one submission.
+//! The pool itself.
 
 use std::fmt;
-use std::panic::Location;
-use std::time::Duration;
 
 use super::builder::PoolBuilder;
-use super::detached::Detached;
-use super::err::{SubmitError, SubmitErrorKind};
-use super::job::{Job, Packet, Run};
+use super::err::SubmitError;
+use super::job::Job;
 use super::list::{self, Entry};
-use super::queue::{Label, Refused};
 use super::report::{Report, Shutdown};
 use super::shared::Shared;
+use super::submission::Submission;
 use crate::cancel::{CancelToken, Registration};
 use crate::clock::Instant;
 use crate::fault::{self, At};
 use crate::sync::{Arc, Weak};
-use crate::threads::{self, ThreadError};
+use crate::threads::ThreadError;
 
 /// Workers that serve a bounded queue of tasks; see the [module](super) for what is promised.
 ///
@@ -51,11 +48,12 @@ use crate::threads::{self, ThreadError};
 /// let report = pool.shutdown(Shutdown::Drain);
 /// assert_eq!((report.submitted(), report.completed), (100, 100));
 /// ```
+#[must_use = "a pool that is dropped stops, and hands nothing back"]
 pub struct Pool<E = anyhow::Error>
 where
     E: Send + 'static,
 {
-    shared: Arc<Shared<E>>,
+    pub(super) shared: Arc<Shared<E>>,
     /// Ends what waits when the pool's token is cancelled.
     _hook: Registration,
     _listed: Entry,
@@ -86,6 +84,20 @@ impl<E: Send + 'static> Pool<E> {
 
     /// The pool's token, a child of the one it was built with. Each task's token is a child of it.
     /// Cancelling it ends what waits, tells what runs, and refuses what comes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let service = CancelToken::new();
+    /// let pool = Pool::builder().workers(0).build(&service).unwrap();
+    /// let waits = pool.submit(|_| Ok(())).unwrap();
+    /// pool.token().cancel_with("out of memory");
+    /// assert!(waits.join().unwrap_err().is_cancelled()); // at once, and unrun
+    /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_cancelled());
+    /// assert!(!service.is_cancelled()); // it is a child
+    /// ```
     #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.shared.token
@@ -99,6 +111,16 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// How many tasks wait for a worker.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let pool = Pool::builder().workers(0).build(&CancelToken::new()).unwrap();
+    /// let jobs = [1, 2].map(|n| pool.submit(move |_| Ok(n)).unwrap());
+    /// assert_eq!(pool.queued(), 2);
+    /// ```
     #[must_use]
     pub fn queued(&self) -> usize {
         self.shared.queue.sizes().1
@@ -115,6 +137,25 @@ impl<E: Send + 'static> Pool<E> {
     ///
     /// [`SubmitError`] gives the task back: the pool has been shut down or cancelled, maybe while
     /// this waited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool, Shutdown};
+    ///
+    /// let pool = Pool::builder().workers(1).queue(1).build(&CancelToken::new()).unwrap();
+    /// let (tell, told) = crossbeam_channel::unbounded();
+    /// for n in 0..100 {
+    ///     let tell = tell.clone();
+    ///     pool.submit(move |_| Ok(tell.send(n)?)).unwrap(); // waits for a place
+    /// }
+    /// pool.shutdown(Shutdown::Drain);
+    /// assert!(told.try_iter().eq(0..100)); // one worker: in their order
+    ///
+    /// let refused = pool.submit(|_| Ok(7)).unwrap_err();
+    /// assert!(refused.is_closed());
+    /// assert_eq!(refused.into_inner()(&CancelToken::new()).unwrap(), 7); // it comes back
+    /// ```
     #[track_caller]
     pub fn submit<R: Send + 'static, F>(&self, task: F) -> Result<Job<R, E>, SubmitError<F>>
     where
@@ -159,6 +200,22 @@ impl<E: Send + 'static> Pool<E> {
     /// # Errors
     ///
     /// Those of `submit`, and if the time is up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Pool};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let pool = Pool::builder().workers(0).queue(1).build(&token).unwrap();
+    /// let by = clock.deadline_after(Duration::from_secs(1)).unwrap();
+    /// let job = pool.submit_deadline(by, |_| Ok(1)).unwrap(); // there was a place
+    /// clock.advance(Duration::from_secs(1));
+    /// let late = pool.submit_deadline(by, |_| Ok(2)).unwrap_err();
+    /// assert!(late.is_timeout());
+    /// ```
     #[track_caller]
     pub fn submit_deadline<R: Send + 'static, F>(
         &self,
@@ -219,6 +276,19 @@ impl<E: Send + 'static> Pool<E> {
     /// # Errors
     ///
     /// Those of `execute`, and if the queue is full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool};
+    ///
+    /// let token = CancelToken::new();
+    /// let pool = Pool::builder().workers(0).queue(1).build(&token).unwrap();
+    /// pool.try_execute(|_| Ok(())).unwrap();
+    /// let refused = pool.try_execute(|_| Ok(())).unwrap_err(); // not an error to ignore
+    /// assert!(refused.is_full());
+    /// refused.into_inner()(&token).unwrap(); // here, instead
+    /// ```
     #[track_caller]
     pub fn try_execute<F>(&self, task: F) -> Result<(), SubmitError<F>>
     where
@@ -258,6 +328,20 @@ impl<E: Send + 'static> Pool<E> {
     ///
     /// If the pool has been shut down; or a thread cannot be started, in which case those that were
     /// stay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Pool, Shutdown};
+    ///
+    /// let pool = Pool::builder().workers(0).build(&CancelToken::new()).unwrap();
+    /// let job = pool.submit(|_| Ok(7)).unwrap();
+    /// assert_eq!((pool.workers(), pool.queued()), (0, 1)); // a pause
+    /// pool.resize(2).unwrap();
+    /// assert_eq!((job.join().unwrap(), pool.workers()), (7, 2));
+    /// pool.shutdown(Shutdown::Drain);
+    /// assert!(pool.resize(1).is_err());
+    /// ```
     pub fn resize(&self, workers: usize) -> Result<(), ThreadError> {
         fault::pass(At::PoolShutdown);
         self.shared.resize(workers)
@@ -297,6 +381,7 @@ impl<E: Send + 'static> Pool<E> {
     /// }
     /// assert!(pool.submit(|_| Ok(())).unwrap_err().is_closed());
     /// ```
+    #[track_caller]
     pub fn shutdown(&self, policy: Shutdown) -> Report<E> {
         fault::pass(At::PoolShutdown);
         self.shared.shutdown(policy)
@@ -318,184 +403,5 @@ impl<E: Send + 'static> fmt::Debug for Pool<E> {
             .field("queued", &queued)
             .field("cancelled", &self.token().is_cancelled())
             .finish_non_exhaustive()
-    }
-}
-
-/// A task that is about to be submitted, with settings of its own; from [`Pool::task`].
-#[must_use = "nothing is submitted yet"]
-#[derive(Debug)]
-pub struct Submission<'pool, E: Send + 'static = anyhow::Error> {
-    pool: &'pool Pool<E>,
-    name: Option<Arc<str>>,
-    timeout: Option<Duration>,
-}
-
-/// For how long a submission waits for a place.
-enum Patience {
-    None,
-    Until(Option<Instant>),
-}
-
-impl<E: Send + 'static> Submission<'_, E> {
-    /// Names the task in thread lists and reports.
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Cancels the task's token so long after it has started. The time in the queue does not count;
-    /// zero means that it never runs.
-    ///
-    /// # Performance
-    ///
-    /// A lone timer starts and joins a thread;
-    /// [`Clock::keep_timer`](crate::Clock::keep_timer) avoids that.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// See [`Pool::submit`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Pool::submit`].
-    #[track_caller]
-    pub fn submit<R: Send + 'static, F>(self, task: F) -> Result<Job<R, E>, SubmitError<F>>
-    where
-        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'static,
-    {
-        self.push(task, Patience::Until(None))
-    }
-
-    /// See [`Pool::try_submit`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Pool::try_submit`].
-    #[track_caller]
-    pub fn try_submit<R: Send + 'static, F>(self, task: F) -> Result<Job<R, E>, SubmitError<F>>
-    where
-        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'static,
-    {
-        self.push(task, Patience::None)
-    }
-
-    /// See [`Pool::submit_deadline`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Pool::submit_deadline`].
-    #[track_caller]
-    pub fn submit_deadline<R: Send + 'static, F>(
-        self,
-        deadline: Instant,
-        task: F,
-    ) -> Result<Job<R, E>, SubmitError<F>>
-    where
-        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'static,
-    {
-        self.push(task, Patience::Until(Some(deadline)))
-    }
-
-    /// See [`Pool::execute`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Pool::execute`].
-    #[track_caller]
-    pub fn execute<F>(self, task: F) -> Result<(), SubmitError<F>>
-    where
-        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
-    {
-        self.push_detached(task, &Patience::Until(None))
-    }
-
-    /// See [`Pool::try_execute`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Pool::try_execute`].
-    #[track_caller]
-    pub fn try_execute<F>(self, task: F) -> Result<(), SubmitError<F>>
-    where
-        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
-    {
-        self.push_detached(task, &Patience::None)
-    }
-
-    #[track_caller]
-    fn push_detached<F>(self, task: F, patience: &Patience) -> Result<(), SubmitError<F>>
-    where
-        F: FnOnce(&CancelToken) -> Result<(), E> + Send + 'static,
-    {
-        let (name, site) = (self.name, Location::caller());
-        let detached = Detached::new(Label { name, site }, self.timeout, task);
-        let refused = self.pool.shared.push(detached, patience);
-        refused.map_err(|(kind, job)| {
-            let task = job.into_any().downcast::<Detached<F>>().ok();
-            let task = task.and_then(|detached| detached.take_task());
-            SubmitError::new(kind, task.expect("what was refused comes back unrun"))
-        })
-    }
-
-    #[track_caller]
-    fn push<R: Send + 'static, F>(
-        self,
-        task: F,
-        patience: Patience,
-    ) -> Result<Job<R, E>, SubmitError<F>>
-    where
-        F: FnOnce(&CancelToken) -> Result<R, E> + Send + 'static,
-    {
-        let shared = &self.pool.shared;
-        let (name, site) = (self.name, Location::caller());
-        let packet = Packet::new(Label { name, site }, self.timeout, task);
-        match shared.push(packet.clone(), &patience) {
-            Ok(()) => Ok(Job::new(packet, shared.token.clock().clone())),
-            Err((kind, _)) => {
-                let task = packet.take_task().expect("a refused task has not run");
-                Err(SubmitError::new(kind, task))
-            }
-        }
-    }
-}
-
-impl<E: Send + 'static> Shared<E> {
-    #[track_caller]
-    fn push(
-        self: &Arc<Self>,
-        mut job: Arc<dyn Run<E>>,
-        patience: &Patience,
-    ) -> Result<(), (SubmitErrorKind, Arc<dyn Run<E>>)> {
-        fault::pass(At::PoolSubmit);
-        loop {
-            let (inside, cancelled) = (self.serves_here(), self.token.is_cancelled());
-            // Before, as a worker may be faster than this thread.
-            self.facts.queued();
-            let refused = match self.queue.try_push(job, inside, cancelled) {
-                Ok(()) => return Ok(()),
-                Err((refused, back)) => {
-                    self.facts.dequeued(1);
-                    job = back;
-                    refused
-                }
-            };
-            let deadline = match (refused, patience) {
-                (Refused::Closed, _) => return Err((SubmitErrorKind::Closed, job)),
-                (Refused::Cancelled, _) => return Err((self.cancelled(), job)),
-                (Refused::Full, Patience::None) => return Err((SubmitErrorKind::Full, job)),
-                (Refused::Full, Patience::Until(deadline)) => *deadline,
-            };
-            let _wait = threads::waiting_on("get a place in a pool");
-            if !self.await_place(deadline) {
-                return Err((SubmitErrorKind::Timeout, job));
-            }
-        }
-    }
-
-    fn cancelled(&self) -> SubmitErrorKind {
-        let cancelled = self.token.cancelled();
-        SubmitErrorKind::Cancelled(cancelled.expect("the queue was told by the token's hook"))
     }
 }

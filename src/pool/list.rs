@@ -8,6 +8,7 @@ use super::shared::Shared;
 use crate::contain::drop_contained;
 use crate::roll::{Listed, Roll};
 use crate::sync::{Arc, Weak};
+use crate::threads::{Awaited, Needs, Part, Who};
 
 static POOLS: Roll<dyn Look> = Roll::new();
 
@@ -25,6 +26,23 @@ pub(super) fn enlist<E: Send + 'static>(shared: &Arc<Shared<E>>) -> Entry {
 }
 
 /// A pool that is alive, as [`live()`] found it. The numbers are of one moment.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Pool, pool};
+///
+/// let mails = Pool::builder().name("mails").workers(1).queue(8).errors::<&str>();
+/// let mails = mails.build(&CancelToken::new()).unwrap();
+/// mails.submit(|_| Err::<(), _>("bounced")).unwrap().join().unwrap_err();
+/// mails.submit(|_| Ok(())).unwrap().join().unwrap();
+/// # while pool::live().iter().any(|found| found.name == "mails" && found.running > 0) {
+/// #     std::thread::yield_now();
+/// # }
+/// let found = pool::live().into_iter().find(|found| found.name == "mails").unwrap();
+/// assert_eq!((found.completed, found.failed, found.panicked), (1, 1, 0));
+/// assert!(found.to_string().ends_with("open, 0 of 1 workers busy, 0 of 8 queued"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolInfo {
@@ -91,6 +109,46 @@ impl<E: Send + 'static> Look for Shared<E> {
             cancelled,
             abandoned,
             open: found.open,
+        }
+    }
+}
+
+impl<E: Send + 'static> Awaited for Shared<E> {
+    fn needs(&self, part: Part) -> Needs {
+        let key = match part {
+            Part::Task(key) => key,
+            _ => 0,
+        };
+        let found = self.queue.standing(key);
+        let records = found.running.iter().filter_map(|it| it.record.as_ref());
+        let busy = || records.clone().map(|record| record.id()).collect();
+        match part {
+            Part::All => Needs {
+                who: Who::All(busy()),
+                or: None,
+            },
+            Part::Task(key) if !found.has_key => Needs {
+                who: Who::RunnerOf(key),
+                or: None,
+            },
+            Part::Task(_) if found.all_busy => self.until_cancelled(busy()),
+            Part::Place if found.all_busy && found.full => self.until_cancelled(busy()),
+            _ => Needs::default(),
+        }
+    }
+}
+
+impl<E> Shared<E> {
+    /// Needs that a cancel makes an end of. A deadline is such a cancel, and comes by itself.
+    fn until_cancelled(&self, who: Vec<u64>) -> Needs {
+        if self.token.is_cancelled() || self.token.deadline().is_some() {
+            return Needs::default();
+        }
+        let name = &self.name;
+        let or = format!("a cancel of pool \"{name}\", a shutdown that abandons, or more workers");
+        Needs {
+            who: Who::AnyOf(who),
+            or: Some(or),
         }
     }
 }

@@ -30,13 +30,17 @@ mod err;
 mod handle;
 mod job;
 mod list;
+mod packet;
 mod queue;
 mod report;
 mod shared;
+mod submission;
+mod worker;
 
 pub use builder::PoolBuilder;
 pub use err::{SubmitError, SubmitErrorKind};
-pub use handle::{Pool, Submission};
+pub use handle::Pool;
 pub use job::{Job, JobError};
 pub use list::{PoolInfo, live};
 pub use report::{Abandoned, Report, Shutdown, Stuck};
+pub use submission::Submission;

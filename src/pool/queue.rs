@@ -30,11 +30,20 @@ use crate::threads::{Record, waiting_on};
 /// A task, as far as the queue knows it.
 pub(super) trait Labelled {
     fn label(&self) -> Label;
+
+    /// Tells tasks apart that can be joined and are alive at the same time; 0 for one that cannot.
+    fn key(&self) -> usize {
+        0
+    }
 }
 
 impl<T: Labelled + ?Sized> Labelled for Arc<T> {
     fn label(&self) -> Label {
         (**self).label()
+    }
+
+    fn key(&self) -> usize {
+        (**self).key()
     }
 }
 
@@ -120,6 +129,17 @@ pub(super) struct Look {
     pub(super) queued: usize,
     pub(super) bound: usize,
     pub(super) open: bool,
+}
+
+/// What a wait for a task or a place depends on.
+pub(super) struct Standing {
+    pub(super) running: Vec<Running>,
+    /// Whether the task of the key that was asked for waits for a worker.
+    pub(super) has_key: bool,
+    /// Whether a task that waits can be served by those that run one alone.
+    pub(super) all_busy: bool,
+    /// Whether a job would find no place.
+    pub(super) full: bool,
 }
 
 pub(super) struct Queue<J> {
@@ -443,6 +463,17 @@ impl<J: Labelled> Queue<J> {
             queued: state.jobs.len(),
             bound: self.bound,
             open: !state.closed && !state.cancelled,
+        }
+    }
+
+    /// What a wait depends on, all of one moment.
+    pub(super) fn standing(&self, key: usize) -> Standing {
+        let state = self.state.lock();
+        Standing {
+            has_key: state.jobs.iter().any(|queued| queued.job.key() == key),
+            all_busy: state.idle == 0 && state.running == state.workers,
+            full: !state.closed && !state.cancelled && !self.has_place(&state),
+            running: state.running(),
         }
     }
 

@@ -5,15 +5,48 @@ use std::io::Write;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::job::{JobError, Run};
+use super::job::JobError;
+use super::packet::Run;
 use super::queue::{Running, Snapshot};
 use crate::cancel::CancelToken;
 use crate::clock::Instant;
 use crate::contain::contain;
 use crate::sync::Arc;
-use crate::threads::{StackText, WaitInfo};
+use crate::threads::{Deadlock, DeadlockText, Deadlocks, StackText, WaitInfo};
 
 /// What a shutdown does with the tasks that have not ended.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, Pool, Shutdown};
+/// use crossbeam_channel::bounded;
+///
+/// let clock = Clock::manual();
+/// let busy = |release: bool| {
+///     let pool = Pool::builder().workers(1).build(&CancelToken::with_clock(&clock)).unwrap();
+///     let (started, is_started) = bounded(0);
+///     pool.execute(move |token| {
+///         started.send(())?;
+///         if !release { token.wait() } // until it is told
+///         Ok(())
+///     }).unwrap();
+///     pool.execute(|_| Ok(())).unwrap();
+///     is_started.recv().unwrap();
+///     pool
+/// };
+/// let report = busy(true).shutdown(Shutdown::Drain);
+/// assert_eq!((report.completed, report.abandoned), (2, 0));
+/// for now in [Shutdown::DrainFor(Duration::ZERO), Shutdown::DrainUntil(clock.now())] {
+///     let report = busy(false).shutdown(now); // one was told, the other is handed back
+///     assert_eq!((report.completed, report.backlog.len()), (1, 1));
+/// }
+///
+/// let paused = Pool::builder().workers(0).build(&CancelToken::new()).unwrap();
+/// paused.execute(|_| Ok(())).unwrap();
+/// assert_eq!(paused.shutdown(Shutdown::Abandon).backlog.len(), 1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shutdown {
@@ -34,6 +67,22 @@ pub enum Shutdown {
 /// The numbers are of one moment and of the pool's whole life. `completed`, `failed`, `panicked`,
 /// `cancelled`, `abandoned`, `queued` and the length of `stuck` add up to
 /// [`submitted`](Self::submitted): the number of submits that succeeded.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Pool, Shutdown};
+///
+/// let pool = Pool::builder().workers(1).build(&CancelToken::new()).unwrap();
+/// pool.execute(|_| Ok(())).unwrap();
+/// pool.execute(|_| anyhow::bail!("no such file")).unwrap();
+/// pool.execute(|_| panic!("a bug")).unwrap();
+/// let report = pool.shutdown(Shutdown::Drain);
+/// assert_eq!((report.completed, report.failed, report.panicked), (1, 1, 1));
+/// assert_eq!((report.submitted(), report.all_completed()), (3, false));
+/// assert!(report.backlog.is_empty() && report.stuck.is_empty());
+/// assert_eq!(report.to_string(), "3 tasks: 1 completed, 1 failed, 1 panicked");
+/// ```
 #[non_exhaustive]
 pub struct Report<E = anyhow::Error> {
     /// Returned `Ok`.
@@ -134,6 +183,27 @@ impl<E> fmt::Display for Report<E> {
 }
 
 /// A task that a shutdown handed back, unrun. Its [`Job`](super::Job) has been told that.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, Pool, Shutdown};
+///
+/// let pool = Pool::builder().name("mails").workers(0).errors::<&str>();
+/// let pool = pool.build(&CancelToken::new()).unwrap();
+/// for (name, result) in [("welcome", Ok(())), ("bill", Err("bounced")), ("news", Ok(()))] {
+///     pool.task().name(name).execute(move |_| result).unwrap();
+/// }
+/// let mut left = pool.shutdown(Shutdown::Abandon).backlog.into_iter();
+/// let (welcome, bill, news) = (left.next().unwrap(), left.next().unwrap(), left.next().unwrap());
+/// assert_eq!((welcome.name(), welcome.submitted_at().file()), ("welcome".to_owned(), file!()));
+///
+/// let token = CancelToken::new();
+/// assert!(welcome.run(&token).is_ok());
+/// assert_eq!(bill.run(&token).unwrap_err().into_failure(), Some("bounced"));
+/// token.cancel();
+/// assert!(news.run(&token).unwrap_err().is_cancelled()); // dropped, unrun
+/// ```
 pub struct Abandoned<E = anyhow::Error> {
     job: Arc<dyn Run<E>>,
     name: Arc<str>,
@@ -178,6 +248,28 @@ impl<E> fmt::Debug for Abandoned<E> {
 }
 
 /// A task that still runs, and holds the shutdown of its pool up.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, Pool, Shutdown};
+/// use crossbeam_channel::bounded;
+///
+/// let ((started, is_started), (release, held)) = (bounded(0), bounded::<()>(0));
+/// let pool = Pool::builder().workers(1).straggler_after(Duration::ZERO);
+/// let pool = pool.build(&CancelToken::with_clock(&Clock::manual())).unwrap();
+/// let import = pool.task().name("import");
+/// import.execute(move |_| { started.send(())?; held.recv().ok(); Ok(()) }).unwrap();
+/// is_started.recv().unwrap();
+///
+/// let report = pool.shutdown(Shutdown::DrainFor(Duration::ZERO)); // it does not look at its token
+/// let stuck = &report.stuck[0];
+/// assert_eq!((stuck.name.as_str(), stuck.submitted_at.file()), ("import", file!()));
+/// assert!(stuck.waiting.is_none()); // the library does not see a bare channel
+/// drop(release);
+/// assert!(pool.shutdown(Shutdown::Drain).stuck.is_empty()); // it has ended, and been joined
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stuck {
@@ -190,6 +282,9 @@ pub struct Stuck {
     pub waiting: Option<WaitInfo>,
     /// Its stack, if reports show them; see the module `diagnose`.
     pub stack: Option<String>,
+    /// The deadlock that it is in, or held up by; see
+    /// [`threads::deadlocks`](crate::threads::deadlocks()).
+    pub deadlock: Option<Deadlock>,
     /// For how long the shutdown has been waiting without seeing any task end; zero in a report
     /// from inside a task, which does not wait.
     pub overdue: Duration,
@@ -208,12 +303,19 @@ impl fmt::Display for Stuck {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
         }?;
-        StackText(self.stack.as_ref()).fmt(f)
+        StackText(self.stack.as_ref()).fmt(f)?;
+        DeadlockText(self.deadlock.as_ref()).fmt(f)
     }
 }
 
 fn stuck(running: Vec<Running>, pool: &Arc<str>, overdue: Duration) -> Vec<Stuck> {
+    if running.is_empty() {
+        return Vec::new();
+    }
+    let deadlocks = Deadlocks::look();
+    let deadlock = |running: &Running| deadlocks.of(running.record.as_deref()?);
     let describe = |running: Running| Stuck {
+        deadlock: deadlock(&running),
         name: running.label.name.as_ref().unwrap_or(pool).to_string(),
         submitted_at: running.label.site,
         waiting: running.record.as_ref().and_then(|record| record.waiting()),

@@ -4,19 +4,18 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::job::{Run, Worker};
+use super::packet::Run;
 use super::queue::{Growth, Outcome, Queue};
 use super::report::{Report, Shutdown, Watch};
+use super::worker::Worker;
+use crate::backoff::{SHORTEST_PATIENCE, more_patience};
 use crate::cancel::CancelToken;
 use crate::clock::{Instant, wait_until};
 use crate::contain::drop_contained;
 use crate::group::Roster;
 use crate::observe::{Ended, PoolFacts};
 use crate::sync::{Arc, Mutex};
-use crate::threads::{Spec, Task as Named, ThreadError, current_record};
-
-/// The least time between two reports.
-const SHORTEST: Duration = Duration::from_millis(1);
+use crate::threads::{self, Part, Place, Spec, Task as Named, ThreadError, current_record};
 
 pub(super) struct Shared<E> {
     pub(super) name: Arc<str>,
@@ -29,6 +28,8 @@ pub(super) struct Shared<E> {
     pub(super) roster: Roster,
     /// Held while the threads are joined, so that of two shutdowns neither returns before.
     pub(super) joining: Mutex<()>,
+    /// Among the things that threads wait for.
+    pub(super) place: Place,
 }
 
 impl From<Outcome> for Ended {
@@ -81,6 +82,7 @@ impl<E: Send + 'static> Shared<E> {
         let spec = Spec {
             task: named.clone(),
             stack_size: self.stack_size,
+            scope: Some(self.token.scope()),
         };
         let shared = self.clone();
         let started = self.roster.start(spec, move || {
@@ -133,6 +135,7 @@ impl<E: Send + 'static> Shared<E> {
 
     /// Shuts the pool down. When it does not return early (stuck tasks, or a call from inside a
     /// task), the threads have been joined.
+    #[track_caller]
     pub(super) fn shutdown(self: &Arc<Self>, policy: Shutdown) -> Report<E> {
         let nobody_serves = self.queue.close();
         if nobody_serves || policy == Shutdown::Abandon {
@@ -199,7 +202,10 @@ impl<E: Send + 'static> Shared<E> {
 
     /// Waits until every task has ended. When none has for a while, it reports those that run:
     /// after `watch.after`, then twice that, and so on. Returns how long nothing moved at the end.
+    #[track_caller]
     fn await_end(self: &Arc<Self>) -> Duration {
+        let all = self.place.of(self, Part::All);
+        let _wait = threads::awaiting("see the tasks of a pool end", all);
         let clock = self.token.clock();
         let (mut start, mut patience) = (clock.now(), self.watch.after);
         let mut ended = self.queue.ended();
@@ -207,16 +213,12 @@ impl<E: Send + 'static> Shared<E> {
             let (before, now) = (ended, clock.now());
             ended = self.queue.ended();
             if ended > before {
-                (start, patience) = (now, self.watch.after.max(SHORTEST));
+                (start, patience) = (now, self.watch.after.max(SHORTEST_PATIENCE));
                 continue;
             }
             let overdue = now.duration_since(start);
             self.watch.report(self.queue.running(), &self.name, overdue);
-            // Past the present: a clock that leaps, or a patience of zero, is no reason for a
-            // burst of reports.
-            while patience <= overdue {
-                patience = patience.saturating_mul(2).max(SHORTEST);
-            }
+            patience = more_patience(patience, overdue);
         }
         clock.now().duration_since(start)
     }

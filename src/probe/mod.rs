@@ -153,6 +153,33 @@ struct Open {
 }
 
 /// How to start a [`Probe`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::Probe;
+///
+/// # #[cfg(feature = "metrics")]
+/// let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().unwrap();
+/// let rows = ["a"; 250];
+/// let mut probe = Probe::builder("import")
+///     .every(100) // which makes the 100th and the 200th pass breakpoints
+///     .total(rows.len() as u64) // so that a span of theirs says "100 of 250"
+///     .start()
+///     .unwrap();
+/// for _row in rows {
+///     probe.pass();
+/// }
+/// assert_eq!(probe.passes(), 250);
+/// probe.finish_with("imported");
+/// # #[cfg(feature = "metrics")] {
+/// let text = metrics.render();
+/// assert!(text.contains(r#"cleanbreak_loop_passes_total{loop="import"} 250"#));
+/// assert!(text.contains(r#"cleanbreak_loop_pass_seconds_count{loop="import"} 2"#));
+/// assert!(text.contains(r#"cleanbreak_loop_exits_total{loop="import",reason="imported"} 1"#));
+/// # }
+/// ```
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct ProbeBuilder {
     name: Arc<str>,
@@ -313,6 +340,23 @@ impl Probe {
     }
 
     /// The loop has ended, for a reason of your own: a word, as it becomes a label.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Probe, probe};
+    ///
+    /// let mut probe = Probe::builder("import").total(3).start().unwrap();
+    /// let outcome = 'rows: loop {
+    ///     probe.pass();
+    ///     if probe.passes() == 3 {
+    ///         break 'rows "imported";
+    ///     }
+    /// };
+    /// assert!(probe::live().iter().any(|found| found.name == "import" && found.passes == 3));
+    /// probe.finish_with(outcome); // the label `reason`, and the attribute `loop.exit`
+    /// assert!(probe::live().iter().all(|found| found.name != "import"));
+    /// ```
     pub fn finish_with(mut self, reason: &'static str) {
         self.end(reason, false);
     }

@@ -112,6 +112,25 @@ impl Shared {
 }
 
 /// A loop with a probe, as [`live()`] found it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, Probe, probe};
+///
+/// let clock = Clock::manual();
+/// let line = line!() + 1;
+/// let mut probe = Probe::builder("poll").clock(&clock).start().unwrap();
+/// let look = || probe::live().into_iter().find(|found| found.name == "poll").unwrap();
+/// assert_eq!((look().probed_at.line(), look().passes, look().busy), (line, 0, false));
+/// probe.pass();
+/// assert_eq!((look().passes, look().busy), (1, true));
+/// probe.idle();
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!((look().passes, look().busy, look().age), (1, false, Duration::from_secs(60)));
+/// assert!(look().to_string().ends_with("age 60.0 s, idle after 1"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoopInfo {
@@ -164,6 +183,29 @@ pub fn live() -> Vec<LoopInfo> {
 }
 
 /// A pass that is over its time, and still runs.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, Probe};
+///
+/// let clock = Clock::manual();
+/// let (tell, told) = mpsc::channel();
+/// let mut probe = Probe::builder("uploads")
+///     .slow_after(Duration::from_secs(8))
+///     .on_slow(move |slow| tell.send(slow.clone()).unwrap())
+///     .clock(&clock)
+///     .start()
+///     .unwrap();
+/// probe.pass();
+/// clock.advance(Duration::from_secs(60)); // stuck
+/// let slow = told.try_recv().unwrap();
+/// assert_eq!((slow.name.as_str(), slow.iteration), ("uploads", 1));
+/// assert_eq!(slow.took, Duration::from_secs(8)); // when it was told, at once
+/// assert_eq!(slow.probed_at.file(), file!());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SlowPass {

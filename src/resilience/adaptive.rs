@@ -80,6 +80,39 @@ struct Inner {
 
 /// The settings of an [`AdaptiveLimit`]; from [`AdaptiveLimit::gradient`] or
 /// [`AdaptiveLimit::aimd`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::AdaptiveLimit;
+/// use cleanbreak::{CancelToken, Clock};
+///
+/// let (clock, millis) = (Clock::manual(), Duration::from_millis);
+/// let limit = AdaptiveLimit::aimd()
+///     .name("stock")
+///     .initial(40)
+///     .min(5)
+///     .max(41)
+///     .queue(0)
+///     .backoff(0.75)
+///     .window(millis(1), 1)
+///     .overload_above(millis(500))
+///     .clock(&clock)
+///     .build();
+/// let full_house = |latency| {
+///     let all = 0..limit.limit();
+///     let mut permits: Vec<_> = all.map(|_| limit.try_acquire().unwrap()).collect();
+///     let refused = limit.acquire(&CancelToken::never()).unwrap_err();
+///     assert!(refused.is_full()); // no queue, so this did not wait
+///     clock.advance(latency);
+///     permits.pop().unwrap().success();
+///     limit.limit()
+/// };
+/// assert_eq!([full_house(millis(1)), full_house(millis(1)), full_house(millis(1))], [40, 41, 41]);
+/// assert_eq!(full_house(millis(501)), 30); // too slow to be of use: three quarters are left
+/// assert_eq!((0..20).map(|_| full_house(millis(501))).last(), Some(5));
+/// ```
 #[must_use = "a builder does nothing until it is built"]
 #[derive(Clone, Debug)]
 pub struct AdaptiveLimitBuilder {
@@ -162,6 +195,30 @@ impl AdaptiveLimitBuilder {
     /// For the gradient: how much longer than without a queue a call may take before the limit
     /// shrinks, as a factor between 1 and 2; 1.2 by default. More bears more noise, and more queue.
     /// AIMD has no use for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::resilience::{AdaptiveLimit, AdaptivePermit};
+    /// use cleanbreak::Clock;
+    ///
+    /// let shrinks = |tolerance| {
+    ///     let clock = Clock::manual();
+    ///     let limit = AdaptiveLimit::gradient().initial(100).tolerance(tolerance).clock(&clock);
+    ///     let limit = limit.build();
+    ///     let limits = [100, 100, 180, 180, 180].map(|latency| {
+    ///         let all = 0..limit.limit();
+    ///         let permits: Vec<_> = all.map(|_| limit.try_acquire().unwrap()).collect();
+    ///         clock.advance(Duration::from_millis(latency));
+    ///         permits.into_iter().for_each(AdaptivePermit::success);
+    ///         limit.limit()
+    ///     });
+    ///     limits[4] < limits[1]
+    /// };
+    /// assert!(shrinks(1.0));
+    /// assert!(!shrinks(1.8)); // as much longer as is borne
+    /// ```
     pub fn tolerance(mut self, factor: f64) -> Self {
         if let Algorithm::Gradient { tolerance, .. } = &mut self.settings.algorithm {
             *tolerance = factor;
@@ -171,6 +228,22 @@ impl AdaptiveLimitBuilder {
 
     /// For the gradient: after how many windows the limit is halved for one, to measure the latency
     /// without a queue anew; 100 by default. AIMD has no use for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::resilience::AdaptiveLimit;
+    /// use cleanbreak::Clock;
+    ///
+    /// let clock = Clock::manual();
+    /// let limit = AdaptiveLimit::gradient().initial(100).probe_every(1).window(Duration::ZERO, 1);
+    /// let limit = limit.clock(&clock).build();
+    /// limit.try_acquire().unwrap().success(); // a window
+    /// assert_eq!(limit.limit(), 50); // then a probe
+    /// limit.try_acquire().unwrap().success();
+    /// assert_eq!(limit.limit(), 100); // and back
+    /// ```
     pub fn probe_every(mut self, windows: u32) -> Self {
         if let Algorithm::Gradient { probe_every, .. } = &mut self.settings.algorithm {
             *probe_every = windows;
@@ -188,8 +261,8 @@ impl AdaptiveLimitBuilder {
     ///
     /// # Panics
     ///
-    /// If not `1 ≤ min ≤ initial ≤ max < 2³⁰`, the back-off is not between 0 and 1, or the tolerance not
-    /// between 1 and 2.
+    /// If not `1 ≤ min ≤ initial ≤ max < 2³⁰`, the back-off is not between 0 and 1, or the tolerance
+    /// not between 1 and 2. So a `min` above 20 needs an `initial`, and so does a `max` below.
     #[must_use]
     pub fn build(self) -> AdaptiveLimit {
         let Settings {
@@ -228,6 +301,28 @@ impl AdaptiveLimitBuilder {
 
 impl AdaptiveLimit {
     /// A limit that goes by latency.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::resilience::{AdaptiveLimit, AdaptivePermit};
+    /// use cleanbreak::Clock;
+    ///
+    /// let clock = Clock::manual();
+    /// let limit = AdaptiveLimit::gradient().initial(16).clock(&clock).build();
+    /// let mut volley = |latency| {
+    ///     let all = 0..limit.limit();
+    ///     let permits: Vec<_> = all.map(|_| limit.try_acquire().unwrap()).collect();
+    ///     clock.advance(Duration::from_millis(latency));
+    ///     permits.into_iter().for_each(AdaptivePermit::success);
+    ///     limit.limit()
+    /// };
+    /// let calm = [volley(100), volley(100), volley(100)];
+    /// assert!(calm[2] > 16); // as quick as ever, with all permits in use
+    /// let slow = [volley(300), volley(300), volley(300)];
+    /// assert!(slow[2] < calm[2]); // they queue up on the other side
+    /// ```
     pub fn gradient() -> AdaptiveLimitBuilder {
         AdaptiveLimitBuilder::new(Algorithm::Gradient {
             tolerance: 1.2,
@@ -257,6 +352,21 @@ impl AdaptiveLimit {
     /// # Errors
     ///
     /// Those of [`Bulkhead::acquire_timeout`](super::Bulkhead::acquire_timeout).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::resilience::AdaptiveLimit;
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let token = CancelToken::with_clock(&Clock::manual());
+    /// let limit = AdaptiveLimit::aimd().initial(1).build();
+    /// let only = limit.acquire_timeout(&token, Duration::from_secs(1)).unwrap();
+    /// assert!(limit.acquire_timeout(&token, Duration::ZERO).unwrap_err().is_timeout());
+    /// drop(only);
+    /// assert!(limit.acquire_timeout(&token, Duration::ZERO).is_ok());
+    /// ```
     #[track_caller]
     pub fn acquire_timeout(
         &self,
@@ -287,6 +397,20 @@ impl AdaptiveLimit {
     ///
     /// [`CallError::Refused`] with the reason of [`acquire`](Self::acquire) if it did not run;
     /// [`CallError::Failed`] with its own error if it did.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::resilience::AdaptiveLimit;
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let limit = AdaptiveLimit::aimd().initial(10).build();
+    /// let token = CancelToken::new();
+    /// assert_eq!(limit.call(&token, |_| Ok::<_, &str>(7)).unwrap(), 7);
+    /// let busy = limit.call(&token, |_| Err::<(), _>("503: busy")).unwrap_err();
+    /// assert_eq!(busy.into_failure(), Some("503: busy"));
+    /// assert_eq!(limit.limit(), 10); // nobody said that this was a sign of overload: see `call_with`
+    /// ```
     #[track_caller]
     pub fn call<T, E>(
         &self,
@@ -319,8 +443,27 @@ impl AdaptiveLimit {
     }
 
     /// Gives no permits any more, and refuses those who wait. `true` for the first call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::resilience::AdaptiveLimit;
+    ///
+    /// let limit = AdaptiveLimit::aimd().build();
+    /// let permit = limit.try_acquire().unwrap();
+    /// assert!(limit.close());
+    /// assert!(limit.is_closed() && !limit.close()); // closed before
+    /// assert!(limit.try_acquire().unwrap_err().is_closed());
+    /// permit.success(); // of use until now
+    /// ```
     pub fn close(&self) -> bool {
         self.inner.permits.close()
+    }
+
+    /// Whether it has been closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.permits.counts().closed
     }
 
     /// How many calls there may be at a time, now.
@@ -336,6 +479,22 @@ impl AdaptiveLimit {
     }
 
     /// How many wait for a permit. Takes the lock of the queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::resilience::AdaptiveLimit;
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let limit = AdaptiveLimit::aimd().initial(1).build();
+    /// let only = limit.try_acquire().unwrap();
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| drop(limit.acquire(&CancelToken::never())));
+    ///     while limit.waiting() != 1 { std::thread::yield_now() }
+    ///     drop(only); // and so its
+    /// });
+    /// assert_eq!((limit.waiting(), limit.in_use()), (0, 0));
+    /// ```
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.inner.permits.waiting()
@@ -391,6 +550,22 @@ impl fmt::Debug for AdaptiveLimit {
 
 /// The right to make one call, and to say how it went; from an [`AdaptiveLimit`]. Dropped without
 /// a word, as in a panic, it says nothing.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::resilience::{AdaptiveLimit, AdaptiveOutcome};
+///
+/// let limit = AdaptiveLimit::aimd().initial(8).build();
+/// limit.try_acquire().unwrap().success();
+/// limit.try_acquire().unwrap().report(AdaptiveOutcome::Ignored); // as "not found"
+/// drop(limit.try_acquire().unwrap()); // an early return, say
+/// assert_eq!(limit.limit(), 8);
+/// let (one, two) = (limit.try_acquire().unwrap(), limit.try_acquire().unwrap());
+/// one.overloaded();
+/// two.overloaded(); // of the same volley: no second cut
+/// assert_eq!((limit.limit(), limit.in_use()), (4, 0));
+/// ```
 #[must_use = "the permit is given back when it is dropped"]
 pub struct AdaptivePermit<'a> {
     inner: &'a Inner,

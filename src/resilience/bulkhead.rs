@@ -1,9 +1,11 @@
 //! So many calls at a time.
 
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
 use super::call::CallError;
+use super::list::ShownBulkhead;
 use super::permits::{MOST, Permits};
 use super::semaphore::{AcquireError, acquire};
 use crate::cancel::CancelToken;
@@ -73,6 +75,8 @@ const QUEUE: usize = 1024;
 pub struct Bulkhead {
     permits: Arc<Permits>,
     facts: BulkheadFacts,
+    /// Its place in the list; `None` for one that is not shown.
+    shown: Option<Arc<ShownBulkhead>>,
 }
 
 impl Bulkhead {
@@ -83,6 +87,7 @@ impl Bulkhead {
     ///
     /// If there are more than 2³⁰ − 1.
     #[must_use]
+    #[track_caller]
     pub fn new(permits: usize) -> Self {
         Self::build(permits, QUEUE)
     }
@@ -90,26 +95,55 @@ impl Bulkhead {
     /// The same number of permits, with `places` to wait for one, as a new bulkhead. With none,
     /// [`acquire`](Self::acquire) never waits.
     #[must_use]
+    #[track_caller]
     pub fn with_queue(self, places: usize) -> Self {
         let facts = self.facts.clone();
-        Self {
-            facts,
-            ..Self::build(self.capacity(), places)
+        let built = Self::build(self.capacity(), places);
+        if let (Some(before), Some(shown)) = (&self.shown, &built.shown) {
+            before.tag.rename(&shown.tag);
         }
+        Self { facts, ..built }
     }
 
-    /// What it is called in metrics; without a name it is in none.
+    /// What it is called in metrics and lists; without a name it is in no metrics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Bulkhead;
+    ///
+    /// let disk = Bulkhead::new(1);
+    /// let backup = disk.clone().named("backup"); // the same permits, under a name of their own
+    /// let permit = backup.try_acquire().unwrap();
+    /// assert!(disk.try_acquire().unwrap_err().is_full());
+    /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
-        self.facts = BulkheadFacts::new(Some(&name.into()));
+        let name = name.into();
+        self.facts = BulkheadFacts::new(Some(&name));
+        if let Some(shown) = &self.shown {
+            shown.tag.name(&name);
+        }
         self
     }
 
+    /// For one that is the library's own affair.
+    #[cfg(all(feature = "debug-http", unix))]
+    pub(crate) fn unlisted(mut self) -> Self {
+        self.shown = None;
+        self
+    }
+
+    #[track_caller]
     fn build(permits: usize, places: usize) -> Self {
         assert!(permits <= MOST, "a bulkhead has 2^30 - 1 permits at most");
         let permits = Arc::new(Permits::new(permits, places));
-        let facts = BulkheadFacts::new(None);
-        Self { permits, facts }
+        let shown = ShownBulkhead::enlist(&permits, Location::caller());
+        Self {
+            permits,
+            facts: BulkheadFacts::new(None),
+            shown: Some(shown),
+        }
     }
 
     /// Takes a permit. Waits for it, in the order of arrival, until `token` is cancelled or the
@@ -145,6 +179,21 @@ impl Bulkhead {
     /// # Errors
     ///
     /// Those of [`acquire_timeout`](Self::acquire_timeout).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Bulkhead, CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let bulkhead = Bulkhead::new(1);
+    /// let by = clock.deadline_after(Duration::from_secs(1)).unwrap();
+    /// let permit = bulkhead.acquire_deadline(&token, by).unwrap();
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(bulkhead.acquire_deadline(&token, by).unwrap_err().is_timeout());
+    /// ```
     #[track_caller]
     pub fn acquire_deadline(
         &self,
@@ -209,6 +258,23 @@ impl Bulkhead {
     /// # Panics
     ///
     /// If there are more than 2³⁰ − 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Bulkhead;
+    ///
+    /// let bulkhead = Bulkhead::new(1);
+    /// let one = bulkhead.try_acquire().unwrap();
+    /// bulkhead.resize(2);
+    /// let two = bulkhead.try_acquire().unwrap();
+    /// bulkhead.resize(1); // takes nothing away
+    /// assert_eq!((bulkhead.capacity(), bulkhead.in_use()), (1, 2));
+    /// drop(one); // is not given out again
+    /// assert!(bulkhead.try_acquire().is_err());
+    /// drop(two);
+    /// assert!(bulkhead.try_acquire().is_ok());
+    /// ```
     pub fn resize(&self, permits: usize) {
         assert!(permits <= MOST, "a bulkhead has 2^30 - 1 permits at most");
         self.permits.resize(permits);
@@ -216,6 +282,21 @@ impl Bulkhead {
 
     /// Gives no permits any more, and refuses those who wait. `true` for the first call. Permits in
     /// use stay with their owners.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Bulkhead, CancelToken};
+    ///
+    /// let bulkhead = Bulkhead::new(0);
+    /// std::thread::scope(|scope| {
+    ///     let waits = scope.spawn(|| bulkhead.acquire(&CancelToken::never()).map(drop));
+    ///     while bulkhead.waiting() == 0 { std::thread::yield_now() }
+    ///     assert!(bulkhead.close());
+    ///     assert!(waits.join().unwrap().unwrap_err().is_closed());
+    /// });
+    /// assert!(bulkhead.is_closed() && !bulkhead.close()); // closed before
+    /// ```
     pub fn close(&self) -> bool {
         self.permits.close()
     }
@@ -239,6 +320,21 @@ impl Bulkhead {
     }
 
     /// How many wait for a permit. Takes the lock of the queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Bulkhead, CancelToken};
+    ///
+    /// let bulkhead = Bulkhead::new(0);
+    /// let token = CancelToken::new();
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| bulkhead.acquire(&token).map(drop));
+    ///     while bulkhead.waiting() != 1 { std::thread::yield_now() }
+    ///     token.cancel(); // it leaves the queue
+    /// });
+    /// assert_eq!(bulkhead.waiting(), 0);
+    /// ```
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.permits.waiting()
@@ -276,6 +372,18 @@ impl fmt::Debug for Bulkhead {
 }
 
 /// The right to make one call; given back when it is dropped. From a [`Bulkhead`].
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::Bulkhead;
+///
+/// let bulkhead = Bulkhead::new(1);
+/// let permit = bulkhead.try_acquire().unwrap();
+/// assert!(bulkhead.try_acquire().is_err());
+/// drop(permit);
+/// assert!(bulkhead.try_acquire().is_ok());
+/// ```
 #[must_use = "the permit is given back when it is dropped"]
 pub struct BulkheadPermit<'a>(Option<Source<'a>>);
 

@@ -4,6 +4,30 @@ use std::fmt;
 
 /// Why a guarded call has no value: it was refused, with `R` saying why, and the operation did not
 /// run; or it ran and failed with its own error.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::resilience::CallError;
+/// use cleanbreak::resilience::breaker::State;
+/// use cleanbreak::{Breaker, CancelToken};
+///
+/// let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+/// let call = || breaker.call(&CancelToken::never(), |_| Err::<(), _>("reset")).unwrap_err();
+///
+/// let ran = call();
+/// assert_eq!((ran.failure(), ran.refusal(), ran.is_refused()), (Some(&"reset"), None, false));
+/// assert_eq!(ran.into_failure(), Some("reset"));
+///
+/// let refused = call(); // the breaker is open: `reset` was not called
+/// assert!(refused.is_refused() && refused.failure().is_none());
+/// assert_eq!(refused.refusal().unwrap().state(), State::Open);
+/// match refused {
+///     CallError::Failed(error) => panic!("{error}"),
+///     CallError::Refused(rejected) => assert_eq!(rejected.state(), State::Open),
+/// }
+/// assert_eq!(call().into_refusal().unwrap().state(), State::Open);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallError<R, E> {
     /// The operation did not run.

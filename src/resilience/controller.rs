@@ -69,7 +69,26 @@ pub(super) struct Sample {
 }
 
 /// What a call says about the load of the other side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::resilience::{AdaptiveLimit, AdaptiveOutcome};
+/// use cleanbreak::CancelToken;
+///
+/// let limit = AdaptiveLimit::aimd().initial(10).build();
+/// let fetch = |status: u16| {
+///     let judge = |status: &Result<u16, ()>| match status {
+///         Ok(429 | 503) => AdaptiveOutcome::Overloaded,
+///         Ok(..400) => AdaptiveOutcome::Success,
+///         _ => AdaptiveOutcome::Ignored,
+///     };
+///     limit.call_with(&CancelToken::never(), |_| Ok(status), judge).unwrap();
+///     limit.limit()
+/// };
+/// assert_eq!([fetch(200), fetch(404), fetch(503)], [10, 10, 5]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AdaptiveOutcome {
     /// It was served: its latency counts.
     Success,

@@ -93,6 +93,24 @@ struct Books {
 const ONE: u64 = 100;
 
 /// What a [`Hedge`] has done so far.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Hedge};
+///
+/// let attempts = AtomicU32::new(0);
+/// let hedge = Hedge::after(Duration::ZERO).build();
+/// let answer = hedge.call(&CancelToken::new(), |token| match attempts.fetch_add(1, Ordering::SeqCst) {
+///     0 => token.sleep(Duration::MAX).map(|()| "slow"),
+///     _ => Ok("quick"),
+/// });
+/// assert_eq!(answer.unwrap(), "quick");
+/// let stats = hedge.stats();
+/// assert_eq!((stats.calls, stats.hedges, stats.refused), (1, 1, 0));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HedgeStats {
@@ -108,6 +126,44 @@ pub struct HedgeStats {
 }
 
 /// The settings of a [`Hedge`]; from [`Hedge::after`] or [`Hedge::after_percentile`].
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, Hedge, ThreadCache};
+/// use crossbeam_channel::bounded;
+///
+/// let cache = ThreadCache::new();
+/// let (release, held) = bounded(1);
+/// let (tell, told) = bounded(1);
+/// let hedge = Hedge::after(Duration::ZERO)
+///     .name("quotes")
+///     .max_hedges(2)
+///     .budget(0, 1) // one in all
+///     .cache(&cache)
+///     .straggler_after(Duration::ZERO)
+///     .on_straggler(move |late| {
+///         tell.send(late[0].name.clone()).unwrap();
+///         release.send("too late").unwrap();
+///     })
+///     .build();
+/// let token = CancelToken::with_clock(&Clock::manual());
+/// let attempts = AtomicU32::new(0);
+/// let answer = hedge.call(&token, |_| match attempts.fetch_add(1, Ordering::SeqCst) {
+///     0 => held.recv(), // deaf to its token: the call must wait for it, and says so
+///     _ => {
+///         while hedge.stats().refused == 0 { std::thread::yield_now() }
+///         Ok("quick")
+///     }
+/// });
+/// assert_eq!(answer.unwrap(), "quick");
+/// assert_eq!(told.recv().unwrap(), "quotes");
+/// let stats = hedge.stats();
+/// assert_eq!((stats.hedges, stats.refused), (1, 1)); // the second one was beyond the budget
+/// ```
+#[derive(Clone)]
 #[must_use = "a builder does nothing until the policy is built"]
 pub struct HedgeBuilder {
     name: Arc<str>,
@@ -155,7 +211,8 @@ impl HedgeBuilder {
         self
     }
 
-    /// Runs the attempts on warm threads of `cache`.
+    /// Runs the attempts on warm threads of `cache`. Once that is dropped there are none, and calls
+    /// fail with [`HedgeError::Thread`].
     pub fn cache(mut self, cache: &ThreadCache) -> Self {
         self.group = self.group.cache(cache);
         self
@@ -217,12 +274,29 @@ impl Hedge {
     /// `initial` is the delay until twenty calls have been measured.
     ///
     /// The latencies are those of the first attempts of the latest 256 calls that had a success,
-    /// as far as they were seen: for one that lost, the time until then. The percentile is found anew every sixteen
-    /// calls.
+    /// as far as they were seen: for one that lost, the time until then. The percentile is found
+    /// anew every sixteen calls.
     ///
     /// # Panics
     ///
     /// If `percentile` is not between 0 and 100.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Hedge};
+    ///
+    /// let (clock, millis) = (Clock::manual(), Duration::from_millis);
+    /// let token = CancelToken::with_clock(&clock);
+    /// let hedge = Hedge::after_percentile(95.0, millis(500)).build();
+    /// assert_eq!(hedge.delay(), millis(500)); // nothing is known yet
+    /// for took in 1..=20 {
+    ///     hedge.call(&token, |_| Ok::<_, ()>(clock.advance(millis(took)))).unwrap();
+    /// }
+    /// assert_eq!(hedge.delay(), millis(19)); // 19 of 20 took no longer
+    /// assert_eq!(hedge.stats().hedges, 0);
+    /// ```
     pub fn after_percentile(percentile: f64, initial: Duration) -> HedgeBuilder {
         let valid = (0.0..=100.0).contains(&percentile);
         assert!(valid, "a percentile is between 0 and 100, not {percentile}");
@@ -423,6 +497,26 @@ impl fmt::Debug for Hedge {
 }
 
 /// Why a hedged call has no value.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::HedgeError;
+/// use cleanbreak::{CancelToken, Hedge};
+///
+/// let token = CancelToken::new();
+/// let hedge = Hedge::after(Duration::from_secs(3600)).build();
+/// let error = hedge.call(&token, |_| Err::<(), _>("refused")).unwrap_err();
+/// assert_eq!((error.is_cancelled(), error.to_string().as_str()), (false, "refused"));
+/// assert_eq!(error.into_errors(), ["refused"]); // of each attempt that was made
+///
+/// token.cancel_with("SIGTERM");
+/// let error = hedge.call(&token, |_| Err::<(), _>("refused")).unwrap_err();
+/// assert!(error.is_cancelled());
+/// let HedgeError::Cancelled(why) = error else { panic!("{error}") };
+/// assert_eq!(why.to_string(), "cancelled: SIGTERM");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum HedgeError<E> {

@@ -77,7 +77,10 @@ mod call;
 mod controller;
 mod hedge;
 mod latency;
+mod list;
 mod permits;
+#[cfg(test)]
+mod random;
 mod rate_limit;
 mod semaphore;
 mod setting;
@@ -99,6 +102,7 @@ pub use budget::RetryBudget;
 pub use bulkhead::{Bulkhead, BulkheadPermit};
 pub use call::CallError;
 pub use hedge::{Hedge, HedgeBuilder, HedgeError, HedgeStats};
+pub use list::{BulkheadInfo, RateLimiterInfo};
 pub use policy::Policy;
 pub use rate_limit::{KeyedRateLimiter, Quota, RateLimitError, RateLimiter};
 pub use retry::Retry;

@@ -61,6 +61,27 @@ fn await_grant(
 }
 
 /// Why there is no permit.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::AcquireError;
+/// use cleanbreak::{Bulkhead, CancelToken, Clock};
+///
+/// let token = CancelToken::with_clock(&Clock::manual());
+/// let bulkhead = Bulkhead::new(1);
+/// let permit = bulkhead.acquire(&token).unwrap();
+/// assert!(bulkhead.try_acquire().unwrap_err().is_full());
+/// assert!(bulkhead.acquire_timeout(&token, Duration::ZERO).unwrap_err().is_timeout());
+/// bulkhead.close();
+/// assert!(bulkhead.acquire(&token).unwrap_err().is_closed());
+/// token.cancel_with("SIGTERM");
+/// let error = bulkhead.acquire(&token).unwrap_err();
+/// assert!(error.is_cancelled());
+/// let AcquireError::Cancelled(why) = error else { panic!("{error}") };
+/// assert_eq!(why.to_string(), "cancelled: SIGTERM");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AcquireError {

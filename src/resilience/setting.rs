@@ -3,6 +3,18 @@
 use std::fmt;
 
 /// A setting that makes no sense, in words.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::Breaker;
+///
+/// let error = Breaker::builder().failure_rate(1.5).build().unwrap_err();
+/// assert_eq!(error.to_string(), "a rate must be above 0, and 1 at the most");
+/// let error = Breaker::builder().probes(1).successes(2).build().unwrap_err();
+/// let words = "the successes that close it must be from one to the number of probes";
+/// assert_eq!(error.to_string(), words);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidSetting(&'static str);
 

@@ -58,7 +58,7 @@ impl<T: Copy + Default + AddAssign + SubAssign> Sliced<T> {
 
     /// When the newest slice ends: nanoseconds from the clock's zero.
     pub(crate) fn slice_end(&self) -> u64 {
-        (self.newest + 1).saturating_mul(self.width)
+        self.newest.saturating_add(1).saturating_mul(self.width)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -109,6 +109,7 @@ mod tests {
             sliced.advance(at(u64::MAX));
             sliced.add(1);
             assert_eq!(sliced.total(), 1);
+            assert_eq!(sliced.slice_end(), u64::MAX);
         }
     }
 }

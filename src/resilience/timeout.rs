@@ -31,9 +31,10 @@ use crate::threads::ThreadError;
 /// # Performance
 ///
 /// A child token with a timer: two allocations and a few locks, well below a microsecond on an idle
-/// machine while the clock's timer thread runs. **A timeout that is the clock's only timer starts that thread, and joins it at the
-/// end**, some 100 µs: [`keep_timer`](Self::keep_timer) keeps it while this policy lives. With
-/// [`with_slack`](Self::with_slack) a call that succeeds allocates nothing.
+/// machine while the clock's timer thread runs. **A timeout that is the clock's only timer starts
+/// that thread, and joins it at the end**, some 100 µs: [`keep_timer`](Self::keep_timer) keeps it
+/// while this policy lives. With [`with_slack`](Self::with_slack) a call that succeeds allocates
+/// nothing.
 ///
 /// # Examples
 ///
@@ -95,6 +96,22 @@ impl Timeout {
     /// The tokens that are kept for that, at most eight, each hold a timer of the clock and a place
     /// in the caller's tree, until they are used up or the last clone of this is dropped. A token
     /// of which the operation has kept a clone, a child, a hook or a `done()` is not used again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Timeout};
+    ///
+    /// let (clock, millis) = (Clock::manual(), Duration::from_millis);
+    /// let service = CancelToken::with_clock(&clock);
+    /// let timeout = Timeout::new(millis(100)).with_slack(millis(50));
+    /// let left = || timeout.call(&service, |token| Ok::<_, ()>(token.remaining().unwrap())).unwrap();
+    /// let first = left();
+    /// assert!(millis(100) <= first && first <= millis(150));
+    /// clock.advance(millis(1));
+    /// assert_eq!(left(), first - millis(1)); // the same token again
+    /// ```
     #[must_use]
     pub fn with_slack(mut self, slack: Duration) -> Self {
         self.spares = Some(Arc::new(Spares::new(slack)));
@@ -102,6 +119,16 @@ impl Timeout {
     }
 
     /// The limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::Timeout;
+    ///
+    /// let timeout = Timeout::new(Duration::from_secs(3)).with_slack(Duration::from_secs(1));
+    /// assert_eq!(timeout.limit(), Duration::from_secs(3));
+    /// ```
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limit
@@ -199,6 +226,33 @@ impl fmt::Debug for Timeout {
 }
 
 /// Why a call under a [`Timeout`] has no value.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::TimeoutError;
+/// use cleanbreak::{CancelToken, Clock, Timeout};
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let service = CancelToken::with_clock(&clock);
+/// let timeout = Timeout::new(second);
+/// let late = timeout.call(&service, |_| { clock.advance(second); Err::<(), _>("gave up") });
+/// let late = late.unwrap_err();
+/// assert!(late.is_timeout() && !late.is_cancelled());
+/// assert_eq!(late.to_string(), "timed out after 1s: gave up");
+/// assert_eq!(late.into_error(), Some("gave up"));
+///
+/// let failed = timeout.call(&service, |_| Err::<(), _>("reset")).unwrap_err();
+/// assert!(matches!(failed, TimeoutError::Failed("reset"))); // in time
+///
+/// let stopped = timeout.call(&service, |_| { service.cancel(); Err::<(), _>("interrupted") });
+/// let stopped = stopped.unwrap_err();
+/// assert!(stopped.is_cancelled() && !stopped.is_timeout());
+/// assert_eq!(stopped.into_error(), Some("interrupted"));
+/// let unrun = timeout.call(&service, |_| Err::<(), _>("never runs")).unwrap_err();
+/// assert_eq!(unrun.into_error(), None);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TimeoutError<E> {

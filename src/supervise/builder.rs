@@ -68,6 +68,18 @@ pub struct SupervisorBuilder {
 
 impl SupervisorBuilder {
     /// One for one; 10 restarts in 60 seconds; delays from 0.1 to 10 seconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::SupervisorBuilder;
+    /// use cleanbreak::CancelToken;
+    ///
+    /// // As `Supervisor::builder()`. Nothing to do yet, and that is no error.
+    /// let supervisor = SupervisorBuilder::new().start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.children().is_empty());
+    /// assert_eq!(supervisor.shutdown().name, "supervisor");
+    /// ```
     pub fn new() -> Self {
         let backoff = Backoff::exponential(Duration::from_millis(100));
         Self {
@@ -122,6 +134,37 @@ impl SupervisorBuilder {
 
     /// The delays of a child start over when it fails after it has been ready for so long; 60
     /// seconds by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::backoff::Backoff;
+    /// use cleanbreak::supervise::{ChildSpec, Event, Supervisor};
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let clock = Clock::manual();
+    /// let (ready, is_ready) = crossbeam_channel::unbounded();
+    /// let (tell, delays_so_far) = crossbeam_channel::unbounded();
+    /// let time = clock.clone();
+    /// let feed = ChildSpec::new("feed", move |cx| {
+    ///     cx.ready();
+    ///     if cx.restarts() == 3 { return Ok(cx.token().wait()) }
+    ///     is_ready.recv()?;
+    ///     if cx.restarts() == 2 { time.advance(minute) } // well for a minute
+    ///     anyhow::bail!("no route")
+    /// });
+    /// let supervisor = Supervisor::builder()
+    ///     .healthy_after(minute)
+    ///     .backoff(Backoff::custom(move |n| { tell.send(n).ok(); Duration::ZERO }))
+    ///     .on_event(move |event| if let Event::Ready { .. } = event { ready.send(()).ok(); })
+    ///     .child(feed)
+    ///     .start(&CancelToken::with_clock(&clock))
+    ///     .unwrap();
+    /// let delays: Vec<_> = delays_so_far.iter().take(3).collect();
+    /// assert_eq!(delays, [0, 1, 0]); // the third failure is a first one again
+    /// ```
     pub fn healthy_after(mut self, time: Duration) -> Self {
         self.healthy_after = time;
         self
@@ -129,6 +172,26 @@ impl SupervisorBuilder {
 
     /// How long a child may take to be ready; 30 seconds by default. [`Duration::MAX`] is for ever.
     /// One that takes longer is told to stop, which counts as a failure.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::supervise::{ChildEnd, ChildSpec, StartErrorKind, Supervisor};
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let time = clock.clone();
+    /// let slow = ChildSpec::new("slow", move |cx| {
+    ///     time.await_timers(1);
+    ///     time.advance(Duration::from_secs(3)); // and it has not said that it is ready
+    ///     Ok(cx.token().wait())
+    /// });
+    /// let supervisor = Supervisor::builder().start_timeout(Duration::from_secs(3)).child(slow);
+    /// let error = supervisor.start(&CancelToken::with_clock(&clock)).unwrap_err();
+    /// let StartErrorKind::Child { end, .. } = error.kind() else { panic!("{error}") };
+    /// assert!(matches!(end, ChildEnd::NotReady(within) if *within == Duration::from_secs(3)));
+    /// ```
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.defaults.start_timeout = timeout;
         self
@@ -136,6 +199,23 @@ impl SupervisorBuilder {
 
     /// How long the children of a phase have to stop before they are reported; 5 seconds by
     /// default. See [`Phase::stop_timeout`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::{CancelToken, Clock};
+    ///
+    /// let (release, held) = crossbeam_channel::bounded::<()>(0);
+    /// let deaf = ChildSpec::new("deaf", move |cx| { cx.ready(); held.recv().ok(); Ok(()) });
+    /// let token = CancelToken::with_clock(&Clock::manual());
+    /// let supervisor = Supervisor::builder().stop_timeout(Duration::ZERO).on_event(|_| ());
+    /// let supervisor = supervisor.child(deaf).start(&token).unwrap();
+    /// let report = supervisor.shutdown(); // told, and not waited for
+    /// assert_eq!(report.phases[0].late, ["deaf"]);
+    /// drop(release); // else the drop of the supervisor would wait for it
+    /// ```
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.defaults.stop_timeout = timeout;
         self
@@ -157,6 +237,20 @@ impl SupervisorBuilder {
     }
 
     /// Adds children that are stopped together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Phase, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let wait = |name| ChildSpec::new(name, |cx| { cx.ready(); cx.token().wait(); Ok(()) });
+    /// let workers = Phase::new("workers").child(wait("a")).child(wait("b"));
+    /// let supervisor = Supervisor::builder().phase(workers).start(&CancelToken::new()).unwrap();
+    /// let report = supervisor.shutdown();
+    /// assert!(report.children.iter().all(|child| child.phase == "workers"));
+    /// assert_eq!(report.phases.len(), 1); // both were told at once
+    /// ```
     pub fn phase(mut self, phase: Phase) -> Self {
         self.phases.push(phase);
         self
@@ -184,6 +278,7 @@ impl SupervisorBuilder {
         let (started, is_started) = bounded(1);
         let shared = Shared::new(
             self.name.clone(),
+            Location::caller(),
             token.child(),
             inbox,
             self.listener.clone(),
@@ -192,7 +287,7 @@ impl SupervisorBuilder {
         // Before the thread, so that it finds the message of a token that is cancelled already.
         let supervisor = Supervisor::new(shared.clone());
         let manager = self.manager(shared.clone(), messages, started);
-        let spec = Spec::new(self.name.clone(), Location::caller());
+        let spec = Spec::new(self.name.clone(), Location::caller()).under(shared.token.scope());
         let thread = threads::spawn(spec, move || manager.serve())
             .map_err(|error| StartError::new(StartErrorKind::Thread(Arc::new(error))))?;
         *shared.thread.lock() = Some(thread);

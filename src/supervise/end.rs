@@ -12,6 +12,38 @@ use crate::sync::{Arc, Mutex};
 use crate::threads::ThreadError;
 
 /// How the last run of a child ended.
+///
+/// # Examples
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use cleanbreak::supervise::{ChildEnd, ChildSpec, Context, Event, Restart, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let (tell, told) = crossbeam_channel::unbounded();
+/// let child = |name, body: fn(&Context) -> anyhow::Result<()>| {
+///     ChildSpec::new(name, body).restart(Restart::Temporary).ready_at_start()
+/// };
+/// let supervisor = Supervisor::builder()
+///     .on_event(move |event| if let Event::Ended { child, end } = event {
+///         tell.send((child.clone(), end.clone())).ok();
+///     })
+///     .child(child("returns", |_| Ok(())))
+///     .child(child("fails", |_| anyhow::bail!("no route")))
+///     .child(child("panics", |_| panic!("a bug")))
+///     .child(child("waits", |cx| Ok(cx.token().wait())))
+///     .start(&CancelToken::new())
+///     .unwrap();
+/// let mut ends: BTreeMap<String, ChildEnd> = told.iter().take(3).collect();
+/// supervisor.shutdown();
+/// ends.extend(told.recv());
+///
+/// assert!(matches!(ends["returns"], ChildEnd::Returned) && !ends["returns"].is_failure());
+/// assert!(ends["waits"].is_cancelled() && !ends["waits"].is_failure());
+/// assert!(ends["fails"].is_failure() && ends["panics"].is_failure());
+/// assert_eq!(ends["fails"].error().unwrap().to_string(), "no route");
+/// assert_eq!(ends["panics"].panic().unwrap().message(), Some("a bug"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ChildEnd {
@@ -146,6 +178,23 @@ impl<T> Drop for Contained<T> {
 ///
 /// It dereferences to the [`anyhow::Error`], to downcast or to walk its chain. `Display` has the
 /// whole chain.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use cleanbreak::supervise::{ChildEnd, ChildSpec, StartErrorKind, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let feed = ChildSpec::new("feed", |_| -> anyhow::Result<()> {
+///     Err(anyhow::Error::new(io::Error::from(io::ErrorKind::TimedOut)).context("connecting"))
+/// });
+/// let error = Supervisor::builder().child(feed).start(&CancelToken::new()).unwrap_err();
+/// let StartErrorKind::Child { end: ChildEnd::Failed(failure), .. } = error.kind() else { panic!() };
+/// assert_eq!(failure.to_string(), "connecting: timed out");
+/// let cause = failure.downcast_ref::<io::Error>().unwrap();
+/// assert_eq!(cause.kind(), io::ErrorKind::TimedOut);
+/// ```
 #[derive(Clone)]
 pub struct Failure(Arc<Contained<anyhow::Error>>);
 
@@ -176,6 +225,21 @@ impl fmt::Display for Failure {
 }
 
 /// The panic of a child: its message, and its payload for the first who takes it.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildEnd, ChildSpec, StartErrorKind, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let feed = ChildSpec::new("feed", |_| -> anyhow::Result<()> { std::panic::panic_any(404_u32) });
+/// let error = Supervisor::builder().child(feed).start(&CancelToken::new()).unwrap_err();
+/// let StartErrorKind::Child { end: ChildEnd::Panicked(panic), .. } = error.kind() else { panic!() };
+/// assert_eq!(panic.message(), None); // a number is no text
+/// let payload = panic.take_payload().unwrap();
+/// assert_eq!(payload.downcast_ref(), Some(&404_u32));
+/// assert!(panic.take_payload().is_none()); // there is only one
+/// ```
 #[derive(Clone)]
 pub struct Panic(Arc<Payload>);
 

@@ -12,12 +12,48 @@ use crate::threads::ThreadError;
 ///
 /// The children that had been started have been stopped, in reverse order, and their threads
 /// joined. If any is [stuck](Report::stuck), it and the supervisor's thread end by themselves later.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildSpec, StartErrorKind, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let wait = |name| ChildSpec::new(name, |cx| { cx.ready(); Ok(cx.token().wait()) });
+/// let broken = ChildSpec::new("broken", |_| -> anyhow::Result<()> { anyhow::bail!("no route") });
+/// let token = CancelToken::new();
+/// let service = Supervisor::builder().child(wait("database")).child(broken).child(wait("web"));
+/// let error = service.start(&token).unwrap_err();
+/// assert_eq!(error.to_string(), "child \"broken\" did not start: failed: no route");
+/// assert!(matches!(error.kind(), StartErrorKind::Child { name, .. } if name == "broken"));
+///
+/// let report = error.report().unwrap();
+/// let ends = report.children.iter().map(|child| child.state.to_string());
+/// let stopped = "cancelled: \"broken\" did not start: failed: no route";
+/// assert_eq!(ends.collect::<Vec<_>>(), [stopped, "failed: no route", "never ran"]);
+///
+/// token.cancel();
+/// assert!(service.start(&token).unwrap_err().is_cancelled()); // the builder is still there
+/// ```
 pub struct StartError {
     kind: Box<StartErrorKind>,
     report: Option<Box<Report>>,
 }
 
 /// Why a supervisor was not started.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildSpec, StartErrorKind, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let wait = ChildSpec::new("web", |cx| { cx.ready(); Ok(cx.token().wait()) });
+/// let twice = Supervisor::builder().child(wait.clone()).child(wait);
+/// let error = twice.start(&CancelToken::new()).unwrap_err();
+/// assert!(matches!(error.kind(), StartErrorKind::DuplicateName(name) if name == "web"));
+/// assert!(error.report().is_none()); // nothing was started
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StartErrorKind {
@@ -25,7 +61,7 @@ pub enum StartErrorKind {
     DuplicateName(String),
     /// The supervisor's own thread could not be started.
     Thread(std::sync::Arc<ThreadError>),
-    /// The token was cancelled before all children were ready.
+    /// The token was cancelled before the start was over.
     Cancelled(Cancelled),
     /// A child failed, ended or was too slow before it was ready.
     Child {
@@ -34,7 +70,7 @@ pub enum StartErrorKind {
         /// How it ended.
         end: ChildEnd,
     },
-    /// Children that had been ready failed too often while others were still starting.
+    /// Children that had been ready failed too often before the start was over.
     GaveUp(GaveUp),
 }
 
@@ -119,6 +155,19 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Why a child was not started, restarted, stopped or removed.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildEnd, ChildErrorKind, ChildSpec, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let supervisor = Supervisor::builder().start(&CancelToken::new()).unwrap();
+/// let broken = ChildSpec::new("broken", |_| -> anyhow::Result<()> { anyhow::bail!("no route") });
+/// let error = supervisor.add(broken).unwrap_err();
+/// let ChildErrorKind::NotReady(ChildEnd::Failed(failure)) = error.kind() else { panic!("{error}") };
+/// assert_eq!(failure.to_string(), "no route");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ChildErrorKind {
@@ -154,6 +203,29 @@ impl fmt::Display for ChildErrorKind {
 }
 
 /// What a supervisor could not do with a child, and why.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::supervise::{ChildErrorKind, ChildSpec, Supervisor};
+/// use cleanbreak::{CancelToken, Clock};
+///
+/// let (release, held) = crossbeam_channel::bounded::<()>(0);
+/// let deaf = ChildSpec::new("deaf", move |cx| { cx.ready(); held.recv().ok(); Ok(()) });
+/// let token = CancelToken::with_clock(&Clock::manual());
+/// let supervisor = Supervisor::builder().stop_timeout(Duration::ZERO).on_event(|_| ());
+/// let supervisor = supervisor.child(deaf).start(&token).unwrap();
+///
+/// assert!(supervisor.stop_child("death").unwrap_err().is_unknown());
+/// let error = supervisor.stop_child("deaf").unwrap_err(); // it does not look at its token
+/// assert!(error.is_stuck() && error.name() == "deaf");
+/// let ChildErrorKind::Stuck(child) = error.kind() else { panic!("{error}") };
+/// assert_eq!((child.name.as_str(), child.spawned_at.file()), ("deaf", file!()));
+/// drop(release);
+/// supervisor.shutdown();
+/// assert!(supervisor.restart_child("deaf").unwrap_err().is_closed());
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChildError {
     pub(super) name: String,
@@ -161,6 +233,12 @@ pub struct ChildError {
 }
 
 impl ChildError {
+    /// The name that was asked for.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The reason.
     #[must_use]
     pub fn kind(&self) -> &ChildErrorKind {
@@ -195,6 +273,24 @@ impl fmt::Display for ChildError {
 impl std::error::Error for ChildError {}
 
 /// A child that was not added, and why.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildErrorKind, ChildSpec, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let supervisor = Supervisor::builder().start(&CancelToken::new()).unwrap();
+/// let broken = ChildSpec::new("feed", |_| -> anyhow::Result<()> { anyhow::bail!("no route") });
+/// let error = supervisor.add(broken).unwrap_err();
+/// assert!(matches!(error.kind(), ChildErrorKind::NotReady(_)));
+/// assert_eq!(error.to_string(), "child \"feed\": it did not start: failed: no route");
+/// assert!(supervisor.children().is_empty()); // it is no child, and the name is free
+///
+/// supervisor.shutdown();
+/// let again = supervisor.add(error.into_inner()).unwrap_err();
+/// assert!(matches!(again.kind(), ChildErrorKind::Closed));
+/// ```
 #[derive(Clone, Debug)]
 pub struct AddError {
     pub(super) kind: ChildErrorKind,

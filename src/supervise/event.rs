@@ -12,6 +12,29 @@ use crate::sync::Arc;
 
 /// What happened to a supervisor or a child of it; see
 /// [`SupervisorBuilder::on_event`](super::SupervisorBuilder::on_event).
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildSpec, Event, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let (tell, told) = crossbeam_channel::unbounded();
+/// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+/// let token = CancelToken::new();
+/// let supervisor = Supervisor::builder()
+///     .on_event(move |event| { tell.send(event.clone()).ok(); })
+///     .child(feed)
+///     .start(&token)
+///     .unwrap();
+/// token.cancel_with("SIGTERM");
+/// supervisor.wait();
+/// let events: Vec<_> = told.try_iter().collect();
+/// let lines: Vec<_> = events.iter().take(3).map(Event::to_string).collect();
+/// let ended = "\"feed\" ended: cancelled: SIGTERM";
+/// assert_eq!(lines, ["\"feed\" started", "\"feed\" is ready", ended]);
+/// assert!(matches!(&events[3], Event::Stopped(report) if report.check().is_ok()));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

@@ -8,10 +8,12 @@ use crossbeam_channel::{Receiver, bounded};
 use super::builder::SupervisorBuilder;
 use super::end::ChildEnd;
 use super::err::{AddError, ChildError, ChildErrorKind, StartError};
+use super::list;
 use super::report::{ChildInfo, Report};
 use super::shared::{Ask, Message, Reply, Role, Shared};
 use super::spec::ChildSpec;
 use crate::cancel::{CancelToken, Registration};
+use crate::roll::Listed;
 use crate::sync::Arc;
 use crate::threads;
 
@@ -61,10 +63,13 @@ use crate::threads;
 /// assert_eq!(worker.restarts, 1);
 /// assert!(matches!(&worker.state, ChildState::Ended(ChildEnd::Cancelled(_))));
 /// ```
+#[must_use = "a supervisor that is dropped stops its children"]
 pub struct Supervisor {
     shared: Arc<Shared>,
     /// Tells the supervisor's thread when the token is cancelled.
     _hook: Registration,
+    /// Until the drop has joined its threads.
+    _listed: Listed<Shared>,
 }
 
 impl Supervisor {
@@ -79,6 +84,7 @@ impl Supervisor {
             inbox.send(Message::Cancelled).ok();
         });
         Self {
+            _listed: list::enlist(&shared),
             shared,
             _hook: hook,
         }
@@ -86,12 +92,40 @@ impl Supervisor {
 
     /// The supervisor's token, a child of the one it was started with. Cancelling it stops all
     /// children, in order, and waits for nothing. The children's tokens are not below it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let service = CancelToken::new();
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&service).unwrap();
+    /// supervisor.token().cancel_with("enough");
+    /// let report = supervisor.wait();
+    /// assert_eq!(report.child("feed").unwrap().state.to_string(), "cancelled: enough");
+    /// assert!(!service.is_cancelled()); // it is a child
+    /// ```
     #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.shared.token
     }
 
     /// The children and what they do, in the order of their start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let wait = |name| ChildSpec::new(name, |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(wait("database")).child(wait("web"));
+    /// let supervisor = supervisor.start(&CancelToken::new()).unwrap();
+    /// let lines: Vec<_> = supervisor.children().iter().map(|child| child.to_string()).collect();
+    /// assert_eq!(lines, ["\"database\" running", "\"web\" running"]);
+    /// ```
     #[must_use]
     pub fn children(&self) -> Vec<ChildInfo> {
         self.shared.children()
@@ -99,6 +133,18 @@ impl Supervisor {
 
     /// What can be said so far; of a supervisor that has stopped, with those that were late and
     /// have ended since.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::Supervisor;
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let supervisor = Supervisor::builder().start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.report().reason.is_none()); // it runs
+    /// supervisor.shutdown();
+    /// assert!(supervisor.report().reason.is_some());
+    /// ```
     #[must_use]
     pub fn report(&self) -> Report {
         self.shared.report()
@@ -106,6 +152,20 @@ impl Supervisor {
 
     /// Disconnects when all phases have been stopped, for whatever reason: for `select!`. Unless a
     /// child is stuck, their threads have been joined by then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::Supervisor;
+    /// use cleanbreak::CancelToken;
+    /// use crossbeam_channel::{TryRecvError, select};
+    ///
+    /// let token = CancelToken::new();
+    /// let supervisor = Supervisor::builder().start(&token).unwrap();
+    /// assert_eq!(supervisor.ended().try_recv(), Err(TryRecvError::Empty));
+    /// token.cancel();
+    /// select! { recv(supervisor.ended()) -> end => assert!(end.is_err()) } // disconnected
+    /// ```
     #[must_use]
     pub fn ended(&self) -> &Receiver<Infallible> {
         &self.shared.ended
@@ -115,6 +175,21 @@ impl Supervisor {
     /// children have ended for good is no reason to stop.
     ///
     /// Called from one of its own children, or an event callback, it does not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let service = CancelToken::new();
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&service).unwrap();
+    /// service.cancel_with("SIGTERM"); // by a signal, say
+    /// let report = supervisor.wait(); // and not its drop, which would say nothing
+    /// assert_eq!(report.reason.as_ref().unwrap().to_string(), "cancelled: SIGTERM");
+    /// assert!(report.check().is_ok() && report.stuck().next().is_none());
+    /// ```
     #[track_caller]
     pub fn wait(&self) -> Report {
         if self.shared.role().is_none() {
@@ -205,6 +280,19 @@ impl Supervisor {
     /// If there is none of this name; it does not end within its phase's time, which leaves it to
     /// end later; the supervisor stops meanwhile; or the call comes from this child, which should
     /// cancel its own token, or an event callback.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.stop_child("feed").unwrap().is_cancelled());
+    /// assert!(supervisor.children()[0].state.end().is_some()); // still listed
+    /// assert!(supervisor.stop_child("food").unwrap_err().is_unknown());
+    /// ```
     #[track_caller]
     pub fn stop_child(&self, name: &str) -> Result<ChildEnd, ChildError> {
         let end = self.ask(Ask::Stop, name)?;
@@ -231,6 +319,21 @@ impl Supervisor {
     /// Those of [`stop_child`](Self::stop_child); or it is not ready in time, fails, or ends before
     /// it is, and then goes on as its [`Restart`](super::Restart) says; or a sibling's failure
     /// stops it meanwhile. One that is stuck is started again when it ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, ChildState, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+    /// let supervisor = Supervisor::builder().child(feed).start(&CancelToken::new()).unwrap();
+    /// supervisor.restart_child("feed").unwrap(); // one that runs: stopped first
+    /// supervisor.stop_child("feed").unwrap();
+    /// supervisor.restart_child("feed").unwrap(); // one that has ended
+    /// let feed = &supervisor.children()[0];
+    /// assert!(matches!(feed.state, ChildState::Running) && feed.restarts == 2);
+    /// ```
     #[track_caller]
     pub fn restart_child(&self, name: &str) -> Result<(), ChildError> {
         self.ask(Ask::Restart, name).map(drop)

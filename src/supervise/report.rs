@@ -7,9 +7,36 @@ use std::time::Duration;
 use super::end::ChildEnd;
 use crate::cancel::Cancelled;
 use crate::clock::Instant;
-use crate::threads::WaitInfo;
+use crate::threads::{Deadlock, DeadlockText, StackText, WaitInfo};
 
 /// What a child does.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::supervise::{ChildSpec, ChildState, Phase, Supervisor};
+/// use cleanbreak::{CancelToken, Clock};
+///
+/// let (release, held) = crossbeam_channel::bounded::<()>(0);
+/// let deaf = ChildSpec::new("deaf", move |cx| { cx.ready(); held.recv().ok(); Ok(()) });
+/// let good = ChildSpec::new("good", |cx| { cx.ready(); Ok(cx.token().wait()) });
+/// let token = CancelToken::with_clock(&Clock::manual());
+/// let deaf = Phase::new("deaf").stop_timeout(Duration::ZERO).child(deaf);
+/// let supervisor = Supervisor::builder().phase(deaf).child(good).on_event(|_| ());
+/// let supervisor = supervisor.start(&token).unwrap();
+/// let state = |name| supervisor.report().child(name).unwrap().state.clone();
+/// assert!(matches!(state("good"), ChildState::Running));
+///
+/// supervisor.stop_child("good").unwrap();
+/// assert!(state("good").end().unwrap().is_cancelled());
+/// supervisor.stop_child("deaf").unwrap_err();
+/// assert!(state("deaf").is_stuck() && state("deaf").end().is_none());
+/// drop(release);
+/// supervisor.shutdown();
+/// # while state("deaf").is_stuck() { std::thread::yield_now() }
+/// assert!(state("deaf").end().unwrap().is_cancelled()); // it came home after all
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ChildState {
@@ -69,6 +96,22 @@ impl fmt::Display for ChildState {
 }
 
 /// One child, as a list or a report shows it.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildSpec, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let feed = ChildSpec::new("feed", |cx| { cx.ready(); Ok(cx.token().wait()) });
+/// let supervisor = Supervisor::builder().child(feed).start(&CancelToken::new()).unwrap();
+/// supervisor.restart_child("feed").unwrap();
+/// let feed = &supervisor.children()[0];
+/// assert_eq!((feed.name.as_str(), feed.phase.as_str(), feed.restarts), ("feed", "feed", 1));
+/// assert!(feed.last_end.as_ref().unwrap().is_cancelled()); // of the run before
+/// assert_eq!(feed.spawned_at.file(), file!());
+/// assert_eq!(feed.to_string(), "\"feed\" running, after 1 restart");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChildInfo {
@@ -87,6 +130,11 @@ pub struct ChildInfo {
     /// What it waits on, if it runs and the library can see it; see
     /// [`threads::waiting_on`](crate::threads::waiting_on).
     pub waiting: Option<WaitInfo>,
+    /// Of one that is stuck: its stack, if reports show them; see the module `diagnose`.
+    pub stack: Option<String>,
+    /// Of one that is stuck: the deadlock that it is in, or held up by; see
+    /// [`threads::deadlocks`](crate::threads::deadlocks()).
+    pub deadlock: Option<Deadlock>,
 }
 
 impl fmt::Display for ChildInfo {
@@ -104,11 +152,33 @@ impl fmt::Display for ChildInfo {
         match &self.waiting {
             Some(wait) => write!(f, "{wait}"),
             None => write!(f, "running, or in a wait that the library does not see"),
-        }
+        }?;
+        StackText(self.stack.as_ref()).fmt(f)?;
+        DeadlockText(self.deadlock.as_ref()).fmt(f)
     }
 }
 
 /// Why a supervisor gave up: one failure too many.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::supervise::{ChildSpec, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let (orders, inbox) = crossbeam_channel::bounded::<u32>(0);
+/// let reader = ChildSpec::new("reader", move |cx| -> anyhow::Result<()> {
+///     cx.ready();
+///     loop { inbox.recv()?; }
+/// });
+/// let supervisor = Supervisor::builder().intensity(0, Duration::from_secs(60)).on_event(|_| ());
+/// let supervisor = supervisor.child(reader).start(&CancelToken::new()).unwrap();
+/// drop(orders); // so that it fails, now and ever after
+/// let gave_up = supervisor.wait().check().unwrap_err();
+/// assert_eq!((gave_up.child.as_str(), gave_up.restarts), ("reader", 0));
+/// assert!(gave_up.end.error().unwrap().is::<crossbeam_channel::RecvError>());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct GaveUp {
@@ -143,6 +213,19 @@ impl fmt::Display for GaveUp {
 impl std::error::Error for GaveUp {}
 
 /// Why a supervisor stopped, or stops.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{StopReason, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let token = CancelToken::new();
+/// let supervisor = Supervisor::builder().start(&token).unwrap();
+/// token.cancel_with("SIGTERM");
+/// let Some(StopReason::Cancelled(why)) = supervisor.wait().reason else { panic!() };
+/// assert_eq!(why.to_string(), "cancelled: SIGTERM");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -172,6 +255,21 @@ impl fmt::Display for StopReason {
 }
 
 /// How one phase of a stop went.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildSpec, Supervisor};
+/// use cleanbreak::{CancelToken, Clock};
+///
+/// let wait = |name| ChildSpec::new(name, |cx| { cx.ready(); Ok(cx.token().wait()) });
+/// let clock = Clock::manual();
+/// let supervisor = Supervisor::builder().child(wait("database")).child(wait("web"));
+/// let supervisor = supervisor.start(&CancelToken::with_clock(&clock)).unwrap();
+/// let phases = supervisor.shutdown().phases;
+/// assert_eq!((phases[0].name.as_str(), phases[1].name.as_str()), ("web", "database"));
+/// assert!(phases.iter().all(|phase| phase.took.is_zero() && phase.late.is_empty()));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PhaseReport {
@@ -186,6 +284,26 @@ pub struct PhaseReport {
 
 /// What became of every child, and why the supervisor stopped; see
 /// [`Supervisor::shutdown`](super::Supervisor::shutdown).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::supervise::{ChildSpec, Supervisor};
+/// use cleanbreak::{CancelToken, Clock};
+///
+/// let (release, held) = crossbeam_channel::bounded::<()>(0);
+/// let deaf = ChildSpec::new("deaf", move |cx| { cx.ready(); held.recv().ok(); Ok(()) });
+/// let token = CancelToken::with_clock(&Clock::manual());
+/// let supervisor = Supervisor::builder().stop_timeout(Duration::ZERO).on_event(|_| ());
+/// let supervisor = supervisor.child(deaf).start(&token).unwrap();
+/// let report = supervisor.shutdown();
+/// assert!(report.check().is_ok()); // it was told to stop, and did not give up; but
+/// let stuck: Vec<_> = report.stuck().map(|child| child.name.as_str()).collect();
+/// assert_eq!(stuck, ["deaf"]);
+/// assert!(report.child("deaf").unwrap().to_string().contains("still runs 0.0 s after"));
+/// drop(release);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -207,6 +325,30 @@ impl Report {
     /// # Errors
     ///
     /// [`GaveUp`], with the last failure.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let (orders, inbox) = crossbeam_channel::bounded::<u32>(0);
+    /// let reader = ChildSpec::new("reader", move |cx| -> anyhow::Result<()> {
+    ///     cx.ready();
+    ///     loop { inbox.recv()?; }
+    /// });
+    /// let supervisor = Supervisor::builder().intensity(0, Duration::from_secs(60)).on_event(|_| ());
+    /// let supervisor = supervisor.child(reader).start(&CancelToken::new()).unwrap();
+    /// assert!(supervisor.report().check().is_ok()); // it runs
+    /// drop(orders);
+    /// let report = supervisor.wait(); // returns as after a shutdown: only `check` is an error
+    /// assert_eq!(
+    ///     report.check().unwrap_err().to_string(),
+    ///     "supervisor \"supervisor\" gave up after 0 restarts in 60.0 s: \"reader\" failed: \
+    ///      receiving on an empty and disconnected channel",
+    /// );
+    /// ```
     pub fn check(&self) -> Result<(), GaveUp> {
         match &self.reason {
             Some(StopReason::GaveUp(gave_up)) => Err(gave_up.clone()),

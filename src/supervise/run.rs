@@ -36,7 +36,7 @@ impl Run {
         let token = shared.token.shield();
         let thread = Slot::default();
         let context = context(shared, child, &token, id);
-        let mut spec = Spec::new(child.name.clone(), child.site);
+        let mut spec = Spec::new(child.name.clone(), child.site).under(token.scope());
         spec.stack_size = child.stack_size;
         let (shared, body, slot) = (shared.clone(), child.body.clone(), thread.clone());
         let handle = threads::spawn(spec, move || serve(&shared, body, context, &slot, id))?;

@@ -22,7 +22,7 @@ use crate::cancel::CancelToken;
 use crate::clock::Instant;
 use crate::observe::SpanContext;
 use crate::sync::{Arc, GateReceiver, GateSender, Mutex, gate};
-use crate::threads::{Handle, Record};
+use crate::threads::{Deadlocks, Handle, Record};
 
 /// What the supervisor's thread is told.
 pub(super) enum Message {
@@ -60,6 +60,7 @@ pub(super) type Slot = Arc<OnceLock<Arc<Record>>>;
 
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
+    pub(super) site: &'static Location<'static>,
     pub(super) token: CancelToken,
     pub(super) inbox: Sender<Message>,
     /// In which it was started.
@@ -109,6 +110,7 @@ thread_local! {
 impl Shared {
     pub(super) fn new(
         name: Arc<str>,
+        site: &'static Location<'static>,
         token: CancelToken,
         inbox: Sender<Message>,
         listener: Listener,
@@ -116,6 +118,7 @@ impl Shared {
         let (open, ended) = gate();
         Self {
             name,
+            site,
             token,
             inbox,
             span: SpanContext::here(),
@@ -209,6 +212,8 @@ impl Entry {
             (state, _) => state,
         };
         let record = self.thread.as_ref().and_then(|slot| slot.get());
+        // These take a while, so only where something is wrong.
+        let stuck = record.filter(|_| state.is_stuck());
         ChildInfo {
             name: self.name.to_string(),
             spawned_at: self.site,
@@ -217,6 +222,8 @@ impl Entry {
             restarts: self.restarts,
             last_end: self.last_end,
             waiting: record.and_then(|record| record.waiting()),
+            stack: stuck.and_then(|record| record.stack()),
+            deadlock: stuck.and_then(|record| Deadlocks::look().of(record)),
         }
     }
 }

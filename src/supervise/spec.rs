@@ -11,6 +11,34 @@ use crate::sync::Arc;
 /// When a child that has ended is started again; OTP's restart types.
 ///
 /// A run whose own token was cancelled is never followed by another.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::supervise::{ChildSpec, Event, Restart, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// let is_restarted = |restart, fails: bool| {
+///     let (tell, told) = crossbeam_channel::unbounded();
+///     let child = ChildSpec::new("once", move |cx| {
+///         cx.ready();
+///         anyhow::ensure!(!fails, "no route");
+///         Ok(())
+///     });
+///     let supervisor = Supervisor::builder()
+///         .on_event(move |event| { tell.send(event.clone()).ok(); })
+///         .child(child.restart(restart))
+///         .start(&CancelToken::new())
+///         .unwrap();
+///     told.iter().find(|event| matches!(event, Event::Ended { .. })).unwrap();
+///     supervisor.shutdown();
+///     told.try_iter().any(|event| matches!(event, Event::Restarting { .. }))
+/// };
+/// use Restart::{Permanent, Temporary, Transient};
+/// let after_ok = [Permanent, Transient, Temporary].map(|restart| is_restarted(restart, false));
+/// let after_error = [Permanent, Transient, Temporary].map(|restart| is_restarted(restart, true));
+/// assert_eq!((after_ok, after_error), ([true, false, false], [true, true, false]));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Restart {
     /// Always, also after a normal return.
@@ -23,6 +51,40 @@ pub enum Restart {
 }
 
 /// Who is restarted when one child has failed; OTP's restart strategies.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::Backoff;
+/// use cleanbreak::supervise::{ChildSpec, Event, Strategy, Supervisor};
+/// use cleanbreak::CancelToken;
+///
+/// // How often each of three is started again when the second one fails, so many in all.
+/// let restarts = |strategy, in_all: usize| -> Vec<u64> {
+///     let (ready, is_ready) = crossbeam_channel::unbounded();
+///     let (fail, failing) = crossbeam_channel::bounded(0);
+///     let wait = |name| ChildSpec::new(name, |cx| { cx.ready(); Ok(cx.token().wait()) });
+///     let second = ChildSpec::new("b", move |cx| {
+///         cx.ready();
+///         if cx.restarts() == 0 { failing.recv()?; anyhow::bail!("once") }
+///         Ok(cx.token().wait())
+///     });
+///     let supervisor = Supervisor::builder()
+///         .strategy(strategy)
+///         .backoff(Backoff::constant(Duration::ZERO))
+///         .on_event(move |event| if let Event::Ready { .. } = event { ready.send(()).ok(); })
+///         .child(wait("a")).child(second).child(wait("c"))
+///         .start(&CancelToken::new())
+///         .unwrap();
+///     fail.send(()).unwrap();
+///     assert_eq!(is_ready.iter().take(3 + in_all).count(), 3 + in_all);
+///     supervisor.shutdown().children.iter().map(|child| child.restarts).collect()
+/// };
+/// assert_eq!(restarts(Strategy::OneForOne, 1), [0, 1, 0]);
+/// assert_eq!(restarts(Strategy::OneForAll, 3), [1, 1, 1]);
+/// assert_eq!(restarts(Strategy::RestForOne, 2), [0, 1, 1]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// The one that failed.
@@ -110,6 +172,16 @@ impl ChildSpec {
     }
 
     /// Takes it for ready as soon as its thread has started, so that it need not say so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let silent = ChildSpec::new("silent", |cx| Ok(cx.token().wait())).ready_at_start();
+    /// assert!(Supervisor::builder().child(silent).start(&CancelToken::new()).is_ok());
+    /// ```
     pub fn ready_at_start(mut self) -> Self {
         self.ready_at_start = true;
         self
@@ -117,6 +189,20 @@ impl ChildSpec {
 
     /// How long it may take to be ready, instead of
     /// [the supervisor's](super::SupervisorBuilder::start_timeout). [`Duration::MAX`] is for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::supervise::{ChildSpec, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let silent = ChildSpec::new("silent", |cx| Ok(cx.token().wait()));
+    /// let impatient = silent.start_timeout(Duration::ZERO); // the supervisor's is 30 seconds
+    /// let error = Supervisor::builder().child(impatient).start(&CancelToken::new()).unwrap_err();
+    /// let words = "child \"silent\" did not start: was not ready within 0.0 s";
+    /// assert_eq!(error.to_string(), words);
+    /// ```
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = Some(timeout);
         self
@@ -130,6 +216,22 @@ impl ChildSpec {
     }
 
     /// Stack of its thread, in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::supervise::{ChildSpec, Restart, Supervisor};
+    /// use cleanbreak::CancelToken;
+    ///
+    /// let (tell, told) = crossbeam_channel::bounded(1);
+    /// let deep = ChildSpec::new("deep", move |_| {
+    ///     tell.send(std::hint::black_box([1_u8; 4 << 20]).len())?; // more than Rust's 2 MiB
+    ///     Ok(())
+    /// });
+    /// let deep = deep.stack_size(16 << 20).restart(Restart::Temporary);
+    /// let supervisor = Supervisor::builder().child(deep).start(&CancelToken::new()).unwrap();
+    /// assert_eq!(told.recv().unwrap(), 4 << 20);
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -157,9 +259,11 @@ impl fmt::Debug for ChildSpec {
 /// use cleanbreak::CancelToken;
 ///
 /// let wait = |name| ChildSpec::new(name, |cx| { cx.ready(); cx.token().wait(); Ok(()) });
+/// let workers = Phase::new("workers").stop_timeout(Duration::from_secs(20));
+/// let workers = workers.child(wait("a")).child(wait("b"));
 /// let supervisor = Supervisor::builder()
 ///     .child(wait("database")) // a phase of its own: started first, stopped last
-///     .phase(Phase::new("workers").stop_timeout(Duration::from_secs(20)).child(wait("a")).child(wait("b")))
+///     .phase(workers)
 ///     .child(wait("listener"))
 ///     .start(&CancelToken::new())
 ///     .unwrap();

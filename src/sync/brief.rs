@@ -81,15 +81,25 @@ mod tests {
         });
         assert_eq!(*sum.lock(), 40_000);
 
-        let held = sum.lock();
-        assert!(sum.try_lock().is_none());
-        let waits = thread::scope(|scope| {
-            let waits = scope.spawn(|| *sum.lock());
-            thread::yield_now();
-            drop(held);
-            waits.join().unwrap()
-        });
-        assert_eq!(waits, 40_000);
+        for round in 1..20 {
+            let mut held = sum.lock();
+            assert!(sum.try_lock().is_none());
+            let started = AtomicBool::new(false);
+            let waits = thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    started.store(true, Ordering::SeqCst);
+                    *sum.lock()
+                });
+                while !started.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                thread::yield_now();
+                *held += 1;
+                drop(held);
+                waits.join().unwrap()
+            });
+            assert_eq!(waits, 40_000 + round);
+        }
 
         let panics = std::panic::AssertUnwindSafe(|| {
             let _held = sum.lock();

@@ -4,6 +4,8 @@
 //! while it lives, and says what it waits on. [`live()`] shows them; [`waiting_on`] lets your own
 //! blocking code appear in the list beside the library's waits.
 //!
+//! [`deadlocks()`] names those that wait for each other.
+//!
 //! The list is written for people and reports: nothing in the library decides from it.
 //!
 //! # Invariants
@@ -15,22 +17,41 @@
 //! 3. Lock order: the registry's lock before a record's; neither is held while user code runs.
 //! 4. What a thread waits on is written by that thread alone, without a lock.
 
+#[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
+mod asleep;
+mod awaited;
+mod deadlock;
+mod graph;
+mod info;
 mod moment;
 mod origin;
 mod registry;
+mod scope;
 mod spawn;
 mod wait;
 
-pub(crate) use origin::{Inherited, Origin, OriginGuard};
+#[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
+pub(crate) use awaited::User;
+pub(crate) use awaited::{Awaited, Awaits, Needs, Part, Place, Who};
+pub use deadlock::{Deadlock, StuckThread, deadlocks, deadlocks_after};
+pub(crate) use deadlock::{DeadlockText, Deadlocks};
 #[cfg(feature = "diagnose")]
-pub(crate) use registry::provide_stacks;
+pub(crate) use info::provide_stacks;
+pub(crate) use info::{StackText, stack_of};
+pub use info::{ThreadInfo, WaitInfo};
+pub(crate) use origin::{Inherited, Origin, OriginGuard};
 #[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
 pub(crate) use registry::records;
 #[cfg(all(feature = "io", unix))]
 pub(crate) use registry::waiting_at;
 pub(crate) use registry::{
-    Record, StackText, Task, await_retired, current_record, run_task, stack_of,
+    Record, Task, await_retired, awaiting, awaiting_at, current_record, run_task, run_task_under,
+    running,
 };
-pub use registry::{ThreadInfo, WaitGuard, WaitInfo, live, waiting_on};
+pub use registry::{WaitGuard, live, waiting_on};
+#[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
+pub(crate) use registry::{current_id, records_so_far};
+pub use scope::TokenPath;
+pub(crate) use scope::{Path, Scope};
 pub use spawn::ThreadError;
 pub(crate) use spawn::{Handle, Spec, spawn};

@@ -1,16 +1,19 @@
 //! Who is alive, doing what.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::awaited::Awaits;
+use super::info::{ThreadInfo, WaitInfo, stack_of};
 use super::moment::{Moment, now};
 use super::origin::{Origin, OriginGuard};
+use super::scope::{Scope, TokenPath};
 use super::wait::{Wait, WaitCell};
 use crate::observe;
 use crate::sync::{Arc, Condvar, Mutex};
@@ -25,6 +28,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     static CURRENT: OnceCell<Arc<Record>> = const { OnceCell::new() };
+    /// Number of its record, without a look at that; 0 on a thread that the library did not start.
+    static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
 }
 
 /// What runs on a thread: the thread itself, or the task that a warm thread has been lent to.
@@ -53,83 +58,43 @@ impl fmt::Display for Task {
 #[derive(Debug)]
 pub(crate) struct Record {
     id: u64,
+    /// Of the library's thread that asked for it; 0 for another.
+    parent: u64,
     own: Task,
+    /// The token that it was started with.
+    scope: Option<Scope>,
     origin: Origin,
     since: Instant,
     /// The kernel's number of the thread; 0 until it runs, or where that is not known.
     tid: AtomicU32,
-    lent_to: Mutex<Option<Task>>,
+    lent_to: Mutex<Loan>,
+    /// The key of the task that it runs and that can be joined; 0 for none. Written by the thread
+    /// itself. Relaxed: a look compares it with what else it sees, twice.
+    runs: AtomicU64,
     wait: WaitCell,
 }
 
-/// A thread of the library that is alive, as [`live()`] found it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ThreadInfo {
-    /// Number of the thread in this process, never used twice.
-    pub id: u64,
-    /// The kernel's number of the thread, which may be used again after its end; on Linux, with
-    /// the feature `diagnose`, and from when the thread runs.
-    pub tid: Option<u32>,
-    /// Name of the thread, or of the task that a warm thread is running.
-    pub name: String,
-    /// The source line that asked for the thread (or the task).
-    pub spawned_at: &'static Location<'static>,
-    /// For how long the thread has been running.
-    pub age: Duration,
-    /// What it waits on; `None` while it runs.
-    pub waiting: Option<WaitInfo>,
-}
-
-/// What a thread waits on.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct WaitInfo {
-    /// In words, such as `"receive from a channel"`.
-    pub on: &'static str,
-    /// The source line that waits.
-    pub at: &'static Location<'static>,
-    /// Since when. With the feature `diagnose` on Linux, up to a tick of the kernel (1 to 10 ms)
-    /// too early.
-    pub since: Instant,
-}
-
-impl fmt::Display for ThreadInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            id,
-            tid: _,
-            name,
-            spawned_at,
-            age,
-            waiting,
-        } = self;
-        write!(f, "thread {id} \"{name}\", spawned at {spawned_at}, ")?;
-        write!(f, "age {:.1} s, ", age.as_secs_f64())?;
-        match waiting {
-            None => write!(f, "running"),
-            Some(wait) => write!(f, "{wait}"),
-        }
-    }
-}
-
-impl fmt::Display for WaitInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secs = self.since.elapsed().as_secs_f64();
-        write!(f, "waiting {secs:.1} s to {} at {}", self.on, self.at)
-    }
+/// What a thread has been lent to.
+#[derive(Debug, Default)]
+struct Loan {
+    task: Option<Task>,
+    /// Of that task.
+    scope: Option<Scope>,
 }
 
 impl Record {
     /// Lists a thread that is about to start. Take it out with [`Record::retire`].
-    pub(crate) fn enlist(own: Task) -> Arc<Self> {
+    pub(crate) fn enlist(own: Task, scope: Option<Scope>) -> Arc<Self> {
         let record = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            parent: current_id(),
             own,
+            scope,
             origin: Origin::of_new_thread(),
             since: now(),
             tid: AtomicU32::new(0),
             lent_to: Mutex::default(),
+            runs: AtomicU64::new(0),
             wait: WaitCell::new(),
         });
         REGISTRY.lock().insert(record.id, record.clone());
@@ -154,49 +119,86 @@ impl Record {
         }
         let adopted = CURRENT.with(|current| current.set(self.clone()));
         debug_assert!(adopted.is_ok(), "a thread has one record");
+        CURRENT_ID.set(self.id);
         self.origin.enter()
     }
 
     /// Says that the thread runs none of a group's tasks any more.
     pub(crate) fn rest(&self) {
-        let before = self.lent_to.lock().take();
+        let before = std::mem::take(&mut *self.lent_to.lock());
         drop(before);
     }
 
-    fn lend(&self, task: &Task) {
+    fn lend(&self, task: &Task, token: usize, scope: impl FnOnce() -> Option<Scope>) {
         let mut lent_to = self.lent_to.lock();
-        match &mut *lent_to {
-            // Tasks of one group mostly share their name: no need to count it again.
-            Some(before) if Arc::ptr_eq(&before.name, &task.name) => before.site = task.site,
-            other => {
-                let before = other.replace(task.clone());
-                drop(lent_to);
-                drop(before);
-            }
+        let Loan {
+            task: running,
+            scope: under,
+        } = &mut *lent_to;
+        // Tasks of one group mostly share their name and their token: no need to count them again.
+        let (mut before, mut above) = (None, None);
+        match running {
+            Some(known) if Arc::ptr_eq(&known.name, &task.name) => known.site = task.site,
+            other => before = other.replace(task.clone()),
         }
+        if under.as_ref().map_or(token != 0, |under| !under.is(token)) {
+            above = std::mem::replace(under, scope());
+        }
+        drop(lent_to);
+        drop((before, above));
     }
 
     /// The task that it was lent to and runs.
     pub(crate) fn task(&self) -> Option<Task> {
-        self.lent_to.lock().clone()
+        self.lent_to.lock().task.clone()
+    }
+
+    pub(crate) fn token(&self) -> Option<TokenPath> {
+        let lent = self.lent_to.lock().scope.clone();
+        lent.as_ref().or(self.scope.as_ref())?.path()
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) const fn parent(&self) -> u64 {
+        self.parent
+    }
+
+    /// What it does, as far as a look for deadlocks is concerned.
+    pub(super) fn seen(&self) -> Seen {
+        Seen {
+            wait: self.wait.look(),
+            runs: self.runs.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn waiting(&self) -> Option<WaitInfo> {
         self.wait.get().map(WaitInfo::from)
     }
 
-    /// The kernel's number of the thread, if that is known.
     /// Its stack as text, if something above the threads provides that.
     pub(crate) fn stack(&self) -> Option<String> {
         stack_of(self.tid())
     }
 
+    /// The kernel's number of the thread, if that is known.
     pub(crate) fn tid(&self) -> Option<u32> {
         let tid = self.tid.load(Ordering::Relaxed);
         (tid != 0).then_some(tid)
     }
 
+    /// With no lock held: the last handle of its token may come to be ours.
     pub(crate) fn info(&self) -> ThreadInfo {
+        let token = self.token();
+        ThreadInfo {
+            token,
+            ..self.info_without_token()
+        }
+    }
+
+    pub(crate) fn info_without_token(&self) -> ThreadInfo {
         let task = self.task().unwrap_or_else(|| self.own.clone());
         ThreadInfo {
             id: self.id,
@@ -205,40 +207,24 @@ impl Record {
             spawned_at: task.site,
             age: self.since.elapsed(),
             waiting: self.waiting(),
+            token: None,
         }
     }
 }
 
-impl From<Wait> for WaitInfo {
-    fn from(Wait { on, at, since }: Wait) -> Self {
-        let since = since.to_instant();
-        Self { on, at, since }
-    }
+/// A thread at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    /// With its number.
+    pub(super) wait: Option<(u64, Wait)>,
+    pub(super) runs: u64,
 }
 
-/// Who looks at the stack of the thread with a number of the kernel's: a floor far above, so it says
-/// so from there.
-static STACKS: OnceLock<fn(u32) -> Option<String>> = OnceLock::new();
-
-#[cfg(feature = "diagnose")]
-pub(crate) fn provide_stacks(look: fn(u32) -> Option<String>) {
-    STACKS.set(look).ok();
-}
-
-/// For reports, which call it with no lock held: it takes milliseconds.
-pub(crate) fn stack_of(tid: Option<u32>) -> Option<String> {
-    STACKS.get()?(tid?)
-}
-
-/// What a report writes behind a thread: its stack, if there is one, on lines of its own.
-pub(crate) struct StackText<'a>(pub(crate) Option<&'a String>);
-
-impl fmt::Display for StackText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.0.into_iter().flat_map(|stack| stack.lines());
-        lines
-            .into_iter()
-            .try_for_each(|line| write!(f, "\n    {line}"))
+impl Seen {
+    /// Whether it is in the same wait, in the same task.
+    pub(super) fn is_still(&self, later: &Self) -> bool {
+        let number = |seen: &Self| seen.wait.map(|(number, _)| number);
+        number(self) == number(later) && self.runs == later.runs
     }
 }
 
@@ -247,14 +233,54 @@ pub(crate) fn current_record() -> Option<Arc<Record>> {
     CURRENT.try_with(|current| current.get().cloned()).ok()?
 }
 
-/// Says which task the calling thread runs from now on.
+/// Says which task the calling thread runs from now on, under the token that it has anyway.
 pub(crate) fn run_task(task: &Task) {
-    let lend = |current: &OnceCell<Arc<Record>>| {
-        if let Some(record) = current.get() {
-            record.lend(task);
-        }
-    };
-    CURRENT.try_with(lend).ok();
+    on_this_thread(|record| record.lend(task, 0, || None));
+}
+
+/// The same for a task that has a token, of which this is the number.
+pub(crate) fn run_task_under(task: &Task, token: usize, scope: impl FnOnce() -> Scope) {
+    on_this_thread(|record| record.lend(task, token, || Some(scope())));
+}
+
+/// Number of the calling thread's record; 0 if the library did not start it.
+#[inline]
+pub(crate) fn current_id() -> u64 {
+    CURRENT_ID.get()
+}
+
+/// A number that is greater than those of all records there are, and smaller than those of all
+/// there will be.
+#[cfg(all(feature = "diagnose", target_os = "linux", not(cleanbreak_portable)))]
+#[inline]
+pub(crate) fn records_so_far() -> u64 {
+    NEXT_ID.load(Ordering::Relaxed)
+}
+
+/// Says which task the calling thread runs, by a key that no other task has as long as it can be
+/// joined, until the guard is dropped.
+pub(crate) fn running(key: usize) -> RunGuard {
+    let before = on_this_thread(|record| {
+        let before = record.runs.load(Ordering::Relaxed);
+        record.runs.store(key as u64, Ordering::Relaxed);
+        before
+    });
+    RunGuard {
+        before: before.unwrap_or(0),
+        _of_this_thread: PhantomData,
+    }
+}
+
+/// Ends what [`running`] began.
+pub(crate) struct RunGuard {
+    before: u64,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for RunGuard {
+    fn drop(&mut self) {
+        on_this_thread(|record| record.runs.store(self.before, Ordering::Relaxed));
+    }
 }
 
 /// The records of all threads that are alive, oldest first.
@@ -332,8 +358,8 @@ pub(crate) fn await_retired(within: Option<&Origin>, patience: Duration) -> Vec<
 ///
 /// # Performance
 ///
-/// A look at the clock and a few stores that nobody contends for: 10 ns with the feature `diagnose` on Linux, where the clock
-/// is the kernel's coarse one; some 40 ns elsewhere.
+/// A look at the clock and a few stores that nobody contends for: 10 ns with the feature `diagnose`
+/// on Linux, where the clock is the kernel's coarse one; some 40 ns elsewhere.
 ///
 /// # Examples
 ///
@@ -361,17 +387,49 @@ pub(crate) fn await_retired(within: Option<&Origin>, patience: Duration) -> Vec<
 #[track_caller]
 #[inline]
 pub fn waiting_on(on: &'static str) -> WaitGuard {
-    waiting_at(on, Location::caller())
+    wait_for(on, Location::caller(), Awaits::default())
 }
 
 /// For a wait that knows a better line to show than that of its caller.
+#[cfg_attr(
+    not(all(feature = "io", unix)),
+    allow(dead_code, reason = "only `io` knows better")
+)]
 #[inline]
 pub(crate) fn waiting_at(on: &'static str, at: &'static Location<'static>) -> WaitGuard {
+    wait_for(on, at, Awaits::default())
+}
+
+/// As [`waiting_on`], and says for which thing, so that a look for deadlocks can find out who could
+/// end the wait.
+#[track_caller]
+#[inline]
+pub(crate) fn awaiting(on: &'static str, awaits: Awaits) -> WaitGuard {
+    wait_for(on, Location::caller(), awaits)
+}
+
+/// As [`awaiting`], for a wait that knows a better line to show than that of its caller.
+#[inline]
+pub(crate) fn awaiting_at(
+    on: &'static str,
+    awaits: Awaits,
+    at: &'static Location<'static>,
+) -> WaitGuard {
+    wait_for(on, at, awaits)
+}
+
+#[inline]
+fn wait_for(on: &'static str, at: &'static Location<'static>, awaits: Awaits) -> WaitGuard {
     let before = on_this_thread(|record| {
         let nested = record.wait.is_set();
         let before = if nested { record.wait.get() } else { None };
         let since = Moment::now();
-        record.wait.set(Some(Wait { on, at, since }));
+        record.wait.set(Some(Wait {
+            on,
+            at,
+            since,
+            awaits,
+        }));
         before
     });
     WaitGuard {
@@ -388,6 +446,29 @@ fn on_this_thread<T>(f: impl FnOnce(&Record) -> T) -> Option<T> {
 }
 
 /// Ends what [`waiting_on`] began when it is dropped. Stays on its thread.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::{CancelToken, scope, threads};
+///
+/// scope(&CancelToken::new(), |group| {
+///     group.spawn_named("teller", |_| {
+///         let own = || threads::live().into_iter().find(|thread| thread.name == "teller");
+///         let shown = || own().unwrap().waiting.map(|wait| wait.on);
+///         let client = threads::waiting_on("serve a client");
+///         let ledger = threads::waiting_on("get the ledger's lock");
+///         assert_eq!(shown(), Some("get the ledger's lock"));
+///         drop(ledger);
+///         assert_eq!(shown(), Some("serve a client")); // the outer wait again
+///         drop(client);
+///         assert_eq!(shown(), None);
+///         Ok(())
+///     })?;
+///     Ok(())
+/// })
+/// .unwrap();
+/// ```
 #[must_use = "the wait is shown for as long as the guard lives"]
 #[derive(Debug)]
 pub struct WaitGuard {
@@ -402,5 +483,32 @@ impl Drop for WaitGuard {
     #[inline]
     fn drop(&mut self) {
         on_this_thread(|record| record.wait.set(self.before));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not a pass or fail: `cargo test --release --lib -- --ignored --nocapture registry_costs`.
+    #[test]
+    #[ignore = "measures time"]
+    fn what_the_registry_costs_for_each_thread() {
+        const TIMES: u32 = 100_000;
+        for others in [0, 1_000] {
+            let name: Arc<str> = "bench".into();
+            let task = || Task::here(name.clone());
+            let others: Vec<_> = (0..others).map(|_| Record::enlist(task(), None)).collect();
+            let start = now();
+            for _ in 0..TIMES {
+                Record::enlist(task(), None).retire();
+            }
+            let each = start.elapsed() / TIMES;
+            println!(
+                "{each:?} to list a thread and take it out, beside {}",
+                others.len()
+            );
+            others.iter().for_each(|record| record.retire());
+        }
     }
 }

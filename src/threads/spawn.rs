@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::thread::{self, JoinHandle};
 
 use super::registry::{Record, Task};
+use super::scope::Scope;
 use crate::fault::{self, At};
 use crate::observe;
 use crate::sync::Arc;
@@ -15,6 +16,8 @@ pub(crate) struct Spec {
     pub(crate) task: Task,
     /// Bytes; `None` for the platform's default.
     pub(crate) stack_size: Option<usize>,
+    /// The token that the thread works under, for lists.
+    pub(crate) scope: Option<Scope>,
 }
 
 impl Spec {
@@ -25,7 +28,14 @@ impl Spec {
                 site,
             },
             stack_size: None,
+            scope: None,
         }
+    }
+
+    /// For a thread that works under a token.
+    pub(crate) fn under(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
     }
 }
 
@@ -55,7 +65,11 @@ pub(crate) fn spawn(
     spec: Spec,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<Handle, ThreadError> {
-    let Spec { task, stack_size } = spec;
+    let Spec {
+        task,
+        stack_size,
+        scope,
+    } = spec;
     let mut builder = thread::Builder::new().name(task.name.to_string());
     if let Some(bytes) = stack_size {
         builder = builder.stack_size(bytes);
@@ -76,7 +90,7 @@ pub(crate) fn spawn(
         return Err(error(io::Error::new(io::ErrorKind::WouldBlock, "chaos")));
     }
     // Dropped, and so retired, with the closure when the spawn fails.
-    let retire = Retire(Record::enlist(task.clone()));
+    let retire = Retire(Record::enlist(task.clone(), scope));
     let started = builder.spawn(move || {
         let retire = retire;
         let _origin = retire.0.adopt();
@@ -110,6 +124,23 @@ impl Handle {
 }
 
 /// The operating system would not start a thread.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+/// use std::io::ErrorKind;
+/// use cleanbreak::group::SpawnError;
+/// use cleanbreak::{CancelToken, scope};
+///
+/// let refused = scope(&CancelToken::new(), |group| {
+///     Ok(group.spawn_named("no\0name", |_| Ok(())).map(drop)) // no system takes a NUL
+/// });
+/// let SpawnError::Thread(error) = refused.unwrap().unwrap_err() else { unreachable!() };
+/// assert_eq!(error.thread_name(), "no\0name");
+/// assert_eq!(error.io_error().kind(), ErrorKind::InvalidInput);
+/// assert!(error.source().unwrap().is::<std::io::Error>()); // what the system said comes second
+/// ```
 #[derive(Debug)]
 pub struct ThreadError {
     name: Arc<str>,

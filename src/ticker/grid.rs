@@ -5,6 +5,28 @@ use std::time::Duration;
 use crate::clock::Instant;
 
 /// What a ticker does about ticks that nobody took in time.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, MissedTicks, Ticker};
+///
+/// let ticks = |policy| -> [Vec<(u64, u64)>; 2] {
+///     let clock = Clock::manual();
+///     let builder = Ticker::builder(Duration::from_secs(10)).clock(&clock);
+///     let ticker = builder.missed_ticks(policy).start().unwrap();
+///     // At 35 and at 45, somebody looks: when were they scheduled, how many were missed before?
+///     [35, 10].map(|secs| {
+///         clock.advance(Duration::from_secs(secs));
+///         let ticks = ticker.try_iter();
+///         ticks.map(|tick| (tick.scheduled.as_nanos() / 1_000_000_000, tick.missed)).collect()
+///     })
+/// };
+/// assert_eq!(ticks(MissedTicks::Skip), [vec![(30, 2)], vec![(40, 0)]]);
+/// assert_eq!(ticks(MissedTicks::Burst), [vec![(10, 0), (20, 0), (30, 0)], vec![(40, 0)]]);
+/// assert_eq!(ticks(MissedTicks::Delay), [vec![(10, 0)], vec![(40, 2)]]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {
@@ -60,9 +82,12 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::cases;
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(cases(256))]
+
         /// `after(due, passed)` is the last grid point that is not in the future.
         #[test]
         fn the_last_tick_passed_is_the_last_on_the_grid_not_after_now(

@@ -15,6 +15,23 @@ pub(super) fn enlist(shared: &Arc<Shared>) -> Listed<Shared> {
 }
 
 /// A ticker that is alive, as [`live()`] found it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, MissedTicks, Ticker, ticker};
+///
+/// let clock = Clock::manual();
+/// let beat = Ticker::builder(Duration::from_secs(5)).clock(&clock).start().unwrap();
+/// let line = line!() - 1;
+/// clock.advance(Duration::from_secs(12));
+/// let all = ticker::live();
+/// let found = all.iter().find(|found| found.started_at.line() == line).unwrap();
+/// assert_eq!((found.period, found.policy), (beat.period(), MissedTicks::Skip));
+/// assert_eq!((found.sent, found.missed, found.stopped), (2, 1, false)); // 10 took 5's place
+/// assert!(found.to_string().ends_with("every 5s, 2 sent, 1 missed"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TickerInfo {

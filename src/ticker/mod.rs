@@ -49,6 +49,21 @@ pub use list::{TickerInfo, live};
 const BURST_CAPACITY: usize = 1024;
 
 /// One tick.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, Ticker};
+///
+/// let clock = Clock::manual();
+/// let ticker = Ticker::builder(Duration::from_secs(5)).clock(&clock).start().unwrap();
+/// clock.advance(Duration::from_secs(16)); // 5 and 10 go by
+/// let tick = ticker.recv().unwrap();
+/// assert_eq!(tick.missed, 2);
+/// let late = clock.now().duration_since(tick.scheduled); // for 15
+/// assert_eq!(late, Duration::from_secs(1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tick {
@@ -109,6 +124,7 @@ pub struct Tick {
 /// }
 /// assert_eq!(ticks, 3);
 /// ```
+#[must_use = "the ticker stops when this is dropped"]
 pub struct Ticker {
     shared: Arc<Shared>,
     arm: Mutex<Option<Arm>>,
@@ -149,6 +165,25 @@ struct Pulse {
 }
 
 /// How to start a [`Ticker`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, MissedTicks, Ticker};
+///
+/// let clock = Clock::manual();
+/// let ticker = Ticker::builder(Duration::from_secs(5))
+///     .clock(&clock)
+///     .missed_ticks(MissedTicks::Burst) // each of them
+///     .immediate() // one at once, as Go's tickers lack
+///     .start()
+///     .unwrap();
+/// let seconds = || ticker.try_iter().map(|tick| tick.scheduled.as_nanos() / 1_000_000_000);
+/// assert_eq!(seconds().collect::<Vec<_>>(), [0]);
+/// clock.advance(Duration::from_secs(11));
+/// assert_eq!(seconds().collect::<Vec<_>>(), [5, 10]);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct TickerBuilder {
@@ -244,6 +279,21 @@ impl Ticker {
     }
 
     /// The channel of the ticks. It disconnects when the ticker is stopped or dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Clock, Ticker};
+    ///
+    /// let clock = Clock::manual();
+    /// let ticker = Ticker::builder(Duration::from_secs(5)).clock(&clock).start().unwrap();
+    /// let elsewhere = ticker.ticks().clone(); // for another thread; a tick goes to one of the two
+    /// clock.advance(Duration::from_secs(5));
+    /// assert!(elsewhere.recv().is_ok() && ticker.try_recv().is_err());
+    /// drop(ticker);
+    /// assert!(elsewhere.recv().is_err()); // disconnected, though the clone lives
+    /// ```
     #[must_use]
     pub fn ticks(&self) -> &Receiver<Tick> {
         &self.shared.ticks
@@ -274,6 +324,28 @@ impl Ticker {
     ///
     /// [`TickerError::ZeroPeriod`], with the ticker going on as it was; [`TickerError::Stopped`];
     /// or [`TickerError::Spawn`], with the ticker stopped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Clock, Ticker};
+    /// use cleanbreak::ticker::TickerError;
+    ///
+    /// let clock = Clock::manual();
+    /// let ticker = Ticker::builder(Duration::from_secs(5)).clock(&clock).start().unwrap();
+    /// clock.advance(Duration::from_secs(6)); // a tick lies there
+    /// ticker.reset(Duration::from_secs(10)).unwrap();
+    /// assert!(ticker.try_recv().is_err()); // no longer
+    /// assert_eq!(ticker.period(), Duration::from_secs(10));
+    /// clock.advance(Duration::from_secs(10)); // 16: a period from the reset
+    /// assert_eq!(ticker.try_recv().unwrap().scheduled, clock.now());
+    ///
+    /// assert!(matches!(ticker.reset(Duration::ZERO), Err(TickerError::ZeroPeriod)));
+    /// assert_eq!(ticker.period(), Duration::from_secs(10)); // goes on as it was
+    /// ticker.stop();
+    /// assert!(matches!(ticker.reset(Duration::from_secs(5)), Err(TickerError::Stopped)));
+    /// ```
     pub fn reset(&self, period: Duration) -> Result<(), TickerError> {
         fault::pass(At::TickerStop);
         let mut arm = self.arm.lock();
@@ -441,6 +513,23 @@ impl fmt::Debug for Ticker {
 }
 
 /// Why a ticker could not be started or reset.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::Ticker;
+/// use cleanbreak::ticker::TickerError;
+///
+/// let error = Ticker::new(Duration::ZERO).unwrap_err();
+/// assert!(matches!(error, TickerError::ZeroPeriod));
+/// assert_eq!(error.to_string(), "the period of a ticker must be longer than zero");
+///
+/// let ticker = Ticker::new(Duration::MAX).unwrap(); // no error: it never ticks
+/// assert!(ticker.stop());
+/// let error = ticker.reset(Duration::from_secs(1)).unwrap_err();
+/// assert!(matches!(error, TickerError::Stopped));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TickerError {

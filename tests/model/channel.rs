@@ -12,9 +12,12 @@ use loom::thread;
 use protocol::{Core, Handle, LastReceiver, Limit};
 
 /// What `channel/mod.rs` is to the protocol.
-fn blocking<R>(_what: &'static str, wait: impl FnOnce() -> R) -> R {
+fn blocking<R>(_what: &'static str, _shown: Shown<'_>, wait: impl FnOnce() -> R) -> R {
     wait()
 }
+
+#[derive(Clone, Copy, Default)]
+struct Shown<'a>(std::marker::PhantomData<&'a ()>);
 
 /// Two threads: every interleaving. With three that is too many, and the bound is the number of
 /// times that a thread is stopped where it could have gone on.

@@ -25,6 +25,10 @@ mod erase {
     pub(crate) struct ErasedRun(pub(super) Arc<Counts>);
 
     impl ErasedRun {
+        pub(super) fn key(&self) -> usize {
+            0
+        }
+
         pub(super) fn run_and_drop(self) {
             self.0.ran.fetch_add(1, SeqCst);
         }

@@ -179,12 +179,11 @@ pub(crate) fn live_named(name: &str) -> usize {
     live.iter().filter(|thread| thread.name == name).count()
 }
 
-/// Waits until the library's thread of this name says that it waits.
+/// Waits until a thread of the library of this name says that it waits.
 pub(crate) fn until_waiting(name: &str) {
     until(|| {
-        let live = cleanbreak::threads::live();
-        let thread = live.iter().find(|thread| thread.name == name);
-        thread.is_some_and(|thread| thread.waiting.is_some())
+        let mut live = cleanbreak::threads::live().into_iter();
+        live.any(|thread| thread.name == name && thread.waiting.is_some())
     });
 }
 

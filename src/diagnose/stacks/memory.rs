@@ -1,7 +1,7 @@
 //! A stack as it was copied: bytes from the stack pointer up.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
 use super::sys;
@@ -48,11 +48,39 @@ pub(super) struct Copy {
     base: u64,
     bytes: Vec<u8>,
     ended: bool,
+    /// Of a thread that runs: what is not in the copy is lost.
+    frozen: bool,
 }
 
 impl Copy {
+    /// A copy that somebody else has taken, from `base` up. It does not grow.
+    pub(super) fn freeze(&mut self, base: u64, bytes: Vec<u8>) {
+        *self = Self {
+            base,
+            bytes,
+            ended: true,
+            frozen: true,
+        };
+    }
+
+    /// Goes on with another stack of the same thread.
+    pub(super) fn change(&mut self, sp: u64) -> io::Result<()> {
+        match self.frozen {
+            true => Err(ErrorKind::NotFound.into()),
+            false => self.start(sp),
+        }
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn made_up(base: u64, bytes: Vec<u8>) -> Self {
+        let mut copy = Self::default();
+        copy.freeze(base, bytes);
+        copy
+    }
+
     /// Starts over with the stack at `sp`; the buffer is used again.
     pub(super) fn start(&mut self, sp: u64) -> io::Result<()> {
+        self.frozen = false;
         // What is below may not be mapped: the main thread's stack grows as it is used.
         self.start_at(sp.saturating_sub(RED_ZONE) & !7)
             .or_else(|_| self.start_at(sp & !7))
@@ -127,5 +155,20 @@ mod tests {
         assert_eq!(copy.word(at + 8 * 199_999), Some(199_999)); // grows
         assert_eq!(copy.word(at - 4096), None);
         assert_eq!(copy.word(u64::MAX - 3), None);
+    }
+
+    #[test]
+    fn a_frozen_copy_has_what_it_was_given_and_no_more() {
+        let words: Vec<u64> = (0..2_000).collect();
+        let at = words.as_ptr().expose_provenance() as u64;
+        let mut copy = Copy::default();
+        copy.freeze(at, 77_u64.to_le_bytes().to_vec());
+        assert_eq!(copy.word(at), Some(77));
+        assert_eq!(copy.word(at + 8), None);
+        copy.change(at).unwrap_err();
+        copy.start(at).unwrap();
+        assert_eq!(copy.word(at + 8), Some(1));
+        copy.change(at + 80).unwrap();
+        assert_eq!(copy.word(at + 80), Some(10));
     }
 }

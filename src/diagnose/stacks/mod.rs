@@ -1,7 +1,12 @@
-//! Stacks of threads that are not stopped for it: a copy, unwound and named afterwards.
+//! Stacks of threads that are not stopped for it: a copy, unwound and named afterwards. Who copies is
+//! the kernel, for a thread that sleeps, or the thread itself in a signal handler.
 
 mod frame_pointer;
+pub(super) mod handler;
 mod memory;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod random;
+pub(super) mod slots;
 mod symbols;
 mod sys;
 mod tables;
@@ -10,6 +15,7 @@ mod unwind;
 pub(super) use sys::{Here, here};
 
 use memory::Copy;
+use slots::Copied;
 use symbols::Symboliser;
 use tables::Tables;
 use unwind::Registers;
@@ -49,10 +55,28 @@ impl Stacks {
         self.walk(Registers::new(here.pc, here.sp, Some(here.rbp)))
     }
 
+    /// Of a thread as its signal handler has copied it.
+    pub(super) fn walk_copied(&mut self, copied: Copied) -> Walk {
+        if copied.bytes.is_empty() {
+            return Walk::broken(StackProblem::Denied);
+        }
+        let cut = copied.bytes.len() >= slots::CAPACITY;
+        self.copy.freeze(copied.base, copied.bytes);
+        let mut walk = self.climb(Registers::all(copied.pc, copied.registers));
+        if cut && walk.end == Err(StackProblem::Garbled) {
+            walk.end = Err(StackProblem::TooDeep);
+        }
+        walk
+    }
+
     fn walk(&mut self, start: Registers) -> Walk {
         if self.copy.start(start.sp()).is_err() {
             return Walk::broken(StackProblem::Denied);
         }
+        self.climb(start)
+    }
+
+    fn climb(&mut self, start: Registers) -> Walk {
         let Self { tables, copy, .. } = self;
         // Of tables that nobody has checked: should their reader panic, one stack is missing.
         let walk = contain(|| unwind::walk(tables, copy, start));

@@ -54,6 +54,24 @@ pub(super) struct Changes {
     unloaded: u64,
 }
 
+#[cfg(any(test, fuzzing))]
+impl Loaded {
+    /// Of which only the code is known.
+    pub(super) fn made_up(text: Range<u64>) -> Self {
+        Self {
+            path: PathBuf::new(),
+            base: 0,
+            text,
+            eh_frame_hdr: 0..0,
+            segments: Vec::new(),
+            changes: Changes {
+                loaded: 0,
+                unloaded: 0,
+            },
+        }
+    }
+}
+
 /// Whether the loader has loaded or unloaded something since `known`.
 pub(super) fn has_changed(known: Changes) -> bool {
     let mut now = None;

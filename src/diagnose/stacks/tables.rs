@@ -88,6 +88,14 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(module: Module) -> Self {
+        Self {
+            modules: vec![module],
+            ..Self::default()
+        }
+    }
+
     /// Looks again at what is loaded if that has changed; says whether it has.
     pub(super) fn refresh(&mut self) -> bool {
         let known = self.modules.first().map(|module| module.loaded.changes);
@@ -138,6 +146,21 @@ impl Tables {
 }
 
 impl Module {
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn made_up(
+        text: std::ops::Range<u64>,
+        header: Vec<u8>,
+        frames: Vec<u8>,
+        frames_at: u64,
+    ) -> Self {
+        Self {
+            loaded: Loaded::made_up(text),
+            header,
+            frames,
+            frames_at,
+        }
+    }
+
     fn copy(loaded: Loaded) -> Option<Self> {
         let span = &loaded.eh_frame_hdr;
         let length = usize::try_from(span.end.checked_sub(span.start)?).ok()?;
@@ -170,11 +193,16 @@ impl Module {
         let header = EhFrameHdr::new(&self.header, LittleEndian);
         let header = header.parse(&bases, 8).ok()?;
         let frames = EhFrame::new(&self.frames, LittleEndian);
-        let from_offset = EhFrame::cie_from_offset;
         let table = header.table()?;
-        let fde = table
-            .fde_for_address(&frames, &bases, address, from_offset)
-            .ok()?;
+        // Both are subtracted or multiplied further in, unchecked.
+        let (_, functions) = table.iter(&bases).size_hint();
+        functions.filter(|functions| *functions <= self.header.len())?;
+        let Pointer::Direct(fde_at) = table.lookup(address, &bases).ok()? else {
+            return None;
+        };
+        let offset = usize::try_from(fde_at.checked_sub(self.frames_at)?).ok()?;
+        let fde = frames.fde_from_offset(&bases, offset.into(), EhFrame::cie_from_offset);
+        let fde = fde.ok().filter(|fde| fde.contains(address))?;
         let mut context = UnwindContext::new();
         let row = fde.unwind_info_for_address(&frames, &bases, &mut context, address);
         Row::new(

@@ -4,8 +4,8 @@
 //!
 //! 1. Nothing is read but through [`Copy`] and [`memory`](super::memory): garbage leads to a wrong
 //!    word or to none, never to a crash.
-//! 2. Each step goes strictly up the stack, except out of a signal handler, which may have had a
-//!    stack of its own; and there is a limit. So it ends.
+//! 2. Each step goes strictly up the stack, except out of a signal handler that had a stack of its
+//!    own, of which there are few; and there is a limit. So it ends.
 //! 3. It has succeeded only if it has reached a function that the tables call a thread's first
 //!    one. A wrong turn leads anywhere but there.
 //! 4. A register that nothing says the value of is unknown, not guessed. The one exception is the
@@ -20,7 +20,10 @@ use super::tables::{Cfa, ENCODING, PRESERVED, RBP, REGISTERS, RSP, Row, Rule, Ta
 use crate::diagnose::stack::{StackProblem, Walk};
 
 /// Stacks deeper than this are not followed to their end.
-const DEEPEST: usize = 200_000;
+pub(super) const DEEPEST: usize = 200_000;
+
+/// More signal handlers with stacks of their own, one in the other, are not believed.
+const MOST_JUMPS: usize = 64;
 
 /// What the walk knows of the processor.
 #[derive(Clone, Debug)]
@@ -34,6 +37,12 @@ impl Registers {
         let mut values = [None; REGISTERS];
         values[RSP] = Some(sp);
         values[RBP] = rbp;
+        Self { pc, values }
+    }
+
+    /// Of a thread that was interrupted: all are known.
+    pub(super) fn all(pc: u64, values: [u64; REGISTERS]) -> Self {
+        let values = values.map(Some);
         Self { pc, values }
     }
 
@@ -59,6 +68,7 @@ fn climb(
     addresses: &mut Vec<u64>,
 ) -> Result<(), StackProblem> {
     let mut exact = true;
+    let mut jumps = 0;
     loop {
         // After a call that never returns may come another function already.
         let address = if exact { at.pc } else { at.pc.wrapping_sub(1) };
@@ -71,8 +81,11 @@ fn climb(
             return Err(StackProblem::TooDeep);
         }
         let cfa = frame_address(tables, stack, &at, &row)?;
-        if cfa <= at.sp() && !row.signal_frame {
-            return Err(StackProblem::Garbled);
+        if cfa <= at.sp() {
+            jumps += 1;
+            if !row.signal_frame || jumps > MOST_JUMPS {
+                return Err(StackProblem::Garbled);
+            }
         }
         at = up(stack, &at, &row, return_address, cfa)?;
         exact = row.signal_frame;
@@ -148,7 +161,7 @@ fn leave_signal_stack(stack: &mut Copy, sp: u64) -> Result<(), StackProblem> {
     if stack.word(sp).is_some() {
         return Ok(());
     }
-    stack.start(sp).map_err(|_| StackProblem::Garbled)
+    stack.change(sp).map_err(|_| StackProblem::Garbled)
 }
 
 /// Runs an expression of the tables. Such are at a library's calls through its table of addresses,

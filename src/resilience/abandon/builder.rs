@@ -10,6 +10,37 @@ use crate::clock::Clock;
 use crate::sync::Arc;
 
 /// The settings of an [`Abandoner`]; from [`Abandoner::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Abandoner, CancelToken, Clock};
+/// use crossbeam_channel::bounded;
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let token = CancelToken::with_clock(&clock);
+/// let (tell, told) = bounded(1);
+/// let lookups = Abandoner::builder()
+///     .name("lookup")
+///     .max_threads(1)
+///     .stack_size(16 << 20)
+///     .clock(&clock)
+///     .drop_patience(Duration::ZERO)
+///     .on_straggler(move |left| tell.send(left[0].name.clone()).unwrap())
+///     .build();
+/// let deep = |_: &CancelToken| Ok::<_, ()>(std::hint::black_box([1_u8; 4 << 20]).len());
+/// assert_eq!(lookups.abandon_after(&token, second, deep).unwrap(), 4 << 20);
+///
+/// let (release, held) = bounded::<()>(0);
+/// let time = clock.clone();
+/// let hung = move |_: &CancelToken| { time.advance(second); held.recv() };
+/// assert!(lookups.abandon_after(&token, second, hung).unwrap_err().is_timeout());
+/// drop(lookups); // does not wait, but says who is left
+/// assert_eq!(told.recv().unwrap(), "lookup");
+/// # drop(release);
+/// ```
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct AbandonerBuilder {
     name: Arc<str>,

@@ -7,6 +7,38 @@ use crate::cancel::Cancelled;
 use crate::threads::ThreadError;
 
 /// Why a call that may be abandoned has no value.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Abandoner, CancelToken, Clock};
+/// use crossbeam_channel::bounded;
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let token = CancelToken::with_clock(&clock);
+/// let calls = Abandoner::builder().build();
+///
+/// let failed = calls.abandon_after(&token, second, |_| Err::<(), _>("no such host")).unwrap_err();
+/// assert!(!failed.is_timeout() && !failed.is_cancelled());
+/// assert_eq!(failed.into_failure(), Some("no such host"));
+///
+/// let (release, held) = bounded::<()>(0);
+/// let hung = { let (clock, held) = (clock.clone(), held.clone()); move |_: &CancelToken| {
+///     clock.advance(second);
+///     held.recv()
+/// } };
+/// let late = calls.abandon_after(&token, second, hung).unwrap_err();
+/// assert!(late.is_timeout() && late.into_refused().is_none()); // it runs, behind our back
+///
+/// let stop = token.clone();
+/// let told = calls.abandon_after(&token, second, move |_| { stop.cancel(); held.recv() });
+/// assert!(told.unwrap_err().is_cancelled());
+/// let unrun = calls.abandon_after(&token, second, |_| Ok::<_, ()>(7)).unwrap_err();
+/// assert!(unrun.is_cancelled());
+/// assert_eq!(unrun.into_refused().unwrap().into_inner()(&token), Ok(7)); // comes back
+/// # drop(release);
+/// ```
 #[non_exhaustive]
 pub enum AbandonError<F, E> {
     /// The operation failed in time, with its own error.
@@ -89,12 +121,49 @@ impl<F, E: fmt::Display> fmt::Display for AbandonError<F, E> {
 impl<F, E: fmt::Debug + fmt::Display> std::error::Error for AbandonError<F, E> {}
 
 /// An operation that was not run, and why.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::RefusedKind;
+/// use cleanbreak::{Abandoner, CancelToken};
+///
+/// let token = CancelToken::new();
+/// let none = Abandoner::builder().max_threads(0).build();
+/// let call = || none.abandon_after(&token, Duration::from_secs(1), |_| Ok::<_, ()>(7));
+/// let refused = call().unwrap_err().into_refused().unwrap();
+/// assert!(refused.is_full() && matches!(refused.kind(), RefusedKind::Full));
+/// assert_eq!(refused.into_inner()(&token), Ok(7)); // here, at one's own risk
+/// none.close(Duration::ZERO);
+/// assert!(call().unwrap_err().into_refused().unwrap().is_closed());
+/// ```
 pub struct RefusedCall<F> {
     kind: RefusedKind,
     task: F,
 }
 
 /// Why an operation was not run.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::RefusedKind;
+/// use cleanbreak::{Abandoner, CancelToken};
+///
+/// let token = CancelToken::new();
+/// let calls = Abandoner::builder().build();
+/// let call = |limit| {
+///     let refused = calls.abandon_after(&token, limit, |_| Ok::<_, ()>(7)).unwrap_err();
+///     refused.into_refused().unwrap()
+/// };
+/// assert!(matches!(call(Duration::ZERO).kind(), RefusedKind::Timeout));
+/// calls.close(Duration::ZERO);
+/// assert!(matches!(call(Duration::from_secs(1)).kind(), RefusedKind::Closed));
+/// token.cancel();
+/// assert!(matches!(call(Duration::from_secs(1)).kind(), RefusedKind::Cancelled(_)));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RefusedKind {
@@ -131,6 +200,12 @@ impl<F> RefusedCall<F> {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self.kind, RefusedKind::Full)
+    }
+
+    /// Whether the abandoner had been closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.kind, RefusedKind::Closed)
     }
 }
 

@@ -23,6 +23,24 @@ pub use shared::AbandonedCall;
 
 /// What became of an operation after it had been abandoned: its result, or the payload of its
 /// panic.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::group::PanicPayload;
+/// use cleanbreak::resilience::Late;
+///
+/// fn log(late: Late<u32, &str>) -> String {
+///     match late {
+///         Ok(Ok(value)) => format!("{value}, too late"),
+///         Ok(Err(error)) => format!("failed, too late: {error}"),
+///         Err(panic) => format!("panicked: {}", panic.message().unwrap_or("..")),
+///     }
+/// }
+/// assert_eq!(log(Ok(Ok(7))), "7, too late");
+/// assert_eq!(log(Ok(Err("reset"))), "failed, too late: reset");
+/// assert_eq!(log(Err(PanicPayload::new(Box::new("a bug")))), "panicked: a bug");
+/// ```
 pub type Late<T, E> = Result<Result<T, E>, PanicPayload>;
 /// Bounds the time of calls that cannot be told to stop: a name lookup, a library that knows no
 /// timeout, a file on a dead network. The operation runs on a helper thread; when it is late, the
@@ -118,8 +136,8 @@ impl Abandoner {
     }
 
     /// Runs `operation` on a helper thread and returns its result, or returns without it after
-    /// `limit`, by the clock of `token`, or when `token` is cancelled. A late result, or a late panic, is
-    /// dropped on the helper thread.
+    /// `limit`, by the clock of `token`, or when `token` is cancelled. A late result, or a late
+    /// panic, is dropped on the helper thread.
     ///
     /// # Panics
     ///

@@ -221,6 +221,29 @@ fn join_others(gone: Vec<Handle>) {
     others.for_each(Handle::join);
 }
 /// A call that was abandoned and still runs.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Abandoner, CancelToken, Clock};
+/// use crossbeam_channel::bounded;
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let token = CancelToken::with_clock(&clock);
+/// let lookups = Abandoner::builder().name("lookup").clock(&clock).build();
+/// let (release, held) = bounded::<()>(0);
+/// let time = clock.clone();
+/// let hung = move |_: &CancelToken| { time.advance(second); held.recv() };
+/// lookups.abandon_after(&token, second, hung).unwrap_err();
+/// clock.advance(Duration::from_secs(60));
+/// let call = &lookups.abandoned()[0];
+/// assert_eq!((call.name.as_str(), call.called_at.file()), ("lookup", file!()));
+/// assert_eq!(call.abandoned_for, Duration::from_secs(60));
+/// assert!(call.waiting.is_none()); // the library does not see a bare channel
+/// drop(release);
+/// assert!(lookups.close(Duration::MAX).is_empty());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AbandonedCall {

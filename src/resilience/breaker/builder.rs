@@ -51,6 +51,30 @@ const PROBE_WAIT: Duration = Duration::from_secs(30);
 ///     "the minimum of calls is more than the window holds, so no rate would ever count",
 /// );
 /// ```
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::Clock;
+/// use cleanbreak::resilience::breaker::{BreakerBuilder, State};
+///
+/// let clock = Clock::manual();
+/// let breaker = BreakerBuilder::new()
+///     .consecutive_failures(2)
+///     .open_for(Duration::from_secs(30))
+///     .probe_wait(Duration::from_secs(5))
+///     .clock(&clock)
+///     .build()
+///     .unwrap();
+/// breaker.acquire().unwrap().failure();
+/// breaker.acquire().unwrap().failure();
+/// assert_eq!(breaker.remaining_open(), Some(Duration::from_secs(30)));
+///
+/// clock.advance(Duration::from_secs(30));
+/// let hung = breaker.acquire().unwrap(); // the probe, which does not come back
+/// assert_eq!(breaker.acquire().unwrap_err().state(), State::HalfOpen);
+/// clock.advance(Duration::from_secs(5));
+/// assert_eq!(breaker.acquire().unwrap_err().state(), State::Open); // it has been given up
+/// ```
 #[must_use = "a builder does nothing until the breaker is built"]
 pub struct BreakerBuilder {
     name: Option<Arc<str>>,
@@ -164,6 +188,25 @@ impl BreakerBuilder {
     }
 
     /// Makes the jitter of the open times repeatable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Breaker, Clock};
+    /// use cleanbreak::backoff::Backoff;
+    ///
+    /// let clock = Clock::manual();
+    /// let open_time = |seed| {
+    ///     let backoff = Backoff::exponential(Duration::from_secs(10)); // with full jitter
+    ///     let breaker = Breaker::builder().open_backoff(backoff).seed(seed).clock(&clock);
+    ///     let breaker = breaker.build().unwrap();
+    ///     breaker.trip();
+    ///     breaker.remaining_open()
+    /// };
+    /// assert_eq!(open_time(7), open_time(7));
+    /// assert_ne!(open_time(7), open_time(8));
+    /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self

@@ -6,6 +6,27 @@ use super::state::State;
 use crate::clock::Instant;
 
 /// A breaker did not let a call through.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Breaker, Clock};
+/// use cleanbreak::resilience::breaker::State;
+///
+/// let clock = Clock::manual();
+/// let breaker = Breaker::builder().open_for(Duration::from_secs(30)).clock(&clock).build().unwrap();
+/// breaker.trip();
+/// let rejected = breaker.acquire().unwrap_err();
+/// assert_eq!(rejected.state(), State::Open);
+/// assert_eq!(rejected.open_until(), clock.deadline_after(Duration::from_secs(30)));
+/// assert_eq!(rejected.to_string(), "rejected by the breaker: OPEN");
+///
+/// clock.advance(Duration::from_secs(30));
+/// let probe = breaker.acquire().unwrap();
+/// let rejected = breaker.acquire().unwrap_err(); // one probe is enough
+/// assert_eq!((rejected.state(), rejected.open_until()), (State::HalfOpen, None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected {
     state: State,

@@ -82,7 +82,8 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] if it was not called, with the reason of [`acquire`](Self::acquire); [`CallError::Failed`] with its error.
+    /// [`CallError::Refused`] if it was not called, with the reason of [`acquire`](Self::acquire);
+    /// [`CallError::Failed`] with its error.
     #[inline]
     pub fn call<T, E>(
         &self,
@@ -158,6 +159,17 @@ impl Breaker {
     /// # Errors
     ///
     /// [`Rejected`], if the call must not be made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    ///
+    /// let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    /// let permit = breaker.acquire().unwrap();
+    /// permit.failure(); // a permit that is only dropped says nothing
+    /// assert!(breaker.acquire().is_err());
+    /// ```
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Rejected> {
         Permit::new(&self.shared)
@@ -196,12 +208,31 @@ impl Breaker {
     }
 
     /// What it was named.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    ///
+    /// assert_eq!(Breaker::builder().name("stock").build().unwrap().name(), "stock");
+    /// assert_eq!(Breaker::builder().build().unwrap().name(), "breaker");
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
     /// The clock that it goes by.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Breaker, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let breaker = Breaker::builder().clock(&clock).build().unwrap();
+    /// assert_eq!(breaker.clock().now(), clock.now()); // for `Rejected::open_until`
+    /// ```
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
@@ -209,29 +240,97 @@ impl Breaker {
 
     /// Closes it, from whatever state, with nothing counted and the open times at their beginning.
     /// Calls that are on their way have no effect on it any more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    /// use cleanbreak::resilience::breaker::State;
+    ///
+    /// let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    /// let (one, late) = (breaker.acquire().unwrap(), breaker.acquire().unwrap());
+    /// one.failure();
+    /// breaker.reset();
+    /// late.failure(); // was on its way since before: has no effect
+    /// assert_eq!((breaker.state(), breaker.snapshot().counts.calls), (State::Closed, 0));
+    /// ```
     pub fn reset(&self) {
         self.shared.set(State::Closed);
     }
 
     /// Opens it as if a threshold had been reached: for what other evidence says. No effect if it is
     /// open already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Breaker, Clock};
+    /// use cleanbreak::resilience::breaker::State;
+    ///
+    /// let clock = Clock::manual();
+    /// let breaker = Breaker::builder().open_for(Duration::from_secs(30)).clock(&clock).build().unwrap();
+    /// breaker.trip(); // a health check failed, say
+    /// assert!(breaker.acquire().is_err());
+    /// clock.advance(Duration::from_secs(30));
+    /// breaker.acquire().unwrap().success(); // unlike `force_open`, it recovers by itself
+    /// assert_eq!(breaker.state(), State::Closed);
+    /// ```
     pub fn trip(&self) {
         self.shared.set(State::Open);
     }
 
     /// Rejects every call until [`reset`](Self::reset) or another state is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Breaker, Clock};
+    ///
+    /// let clock = Clock::manual();
+    /// let breaker = Breaker::builder().clock(&clock).build().unwrap();
+    /// breaker.force_open(); // maintenance on the other side
+    /// clock.advance(Duration::from_secs(86_400));
+    /// assert!(breaker.acquire().is_err()); // for as long as nobody says otherwise
+    /// breaker.reset();
+    /// assert!(breaker.acquire().is_ok());
+    /// ```
     pub fn force_open(&self) {
         self.shared.set(State::ForcedOpen);
     }
 
     /// Lets every call through and counts nothing, until [`reset`](Self::reset) or another state is
     /// set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    ///
+    /// let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    /// breaker.trip();
+    /// breaker.disable(); // whatever it costs, call
+    /// for _ in 0..100 { breaker.acquire().unwrap().failure() }
+    /// assert_eq!(breaker.snapshot().counts.calls, 0);
+    /// ```
     pub fn disable(&self) {
         self.shared.set(State::Disabled);
     }
 
     /// Lets every call through and counts, but never opens, until [`reset`](Self::reset) or another
     /// state is set: to try thresholds out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    ///
+    /// let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    /// breaker.metrics_only();
+    /// for _ in 0..100 { breaker.acquire().unwrap().failure() } // goes through, and
+    /// assert_eq!(breaker.snapshot().counts.consecutive_failures, 100); // is counted
+    /// ```
     pub fn metrics_only(&self) {
         self.shared.set(State::MetricsOnly);
     }

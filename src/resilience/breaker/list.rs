@@ -17,6 +17,23 @@ pub(super) fn enlist(shared: &Arc<Shared>) -> Listed<Shared> {
 }
 
 /// A breaker that is alive, as [`live()`] found it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::breaker::{self, State};
+/// use cleanbreak::{Breaker, Clock};
+///
+/// let clock = Clock::manual();
+/// let mail = Breaker::builder().name("mail").consecutive_failures(1).clock(&clock).build().unwrap();
+/// mail.acquire().unwrap().failure();
+/// clock.advance(Duration::from_secs(2));
+/// let found = breaker::live().into_iter().find(|found| found.name == "mail").unwrap();
+/// assert_eq!((found.snapshot.state, found.in_state), (State::Open, Duration::from_secs(2)));
+/// assert_eq!(found.built_at.file(), file!());
+/// assert!(found.to_string().contains(", OPEN for 2.0 s, "));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BreakerInfo {

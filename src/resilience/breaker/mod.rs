@@ -54,6 +54,8 @@ mod handle;
 mod list;
 mod machine;
 mod permit;
+#[cfg(test)]
+mod random;
 mod shared;
 mod state;
 mod window;

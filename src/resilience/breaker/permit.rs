@@ -9,6 +9,20 @@ use crate::fault::{self, At};
 use crate::sync::Arc;
 
 /// How a call ended, as far as a breaker cares.
+///
+/// # Examples
+///
+/// ```
+/// use cleanbreak::Breaker;
+/// use cleanbreak::resilience::breaker::Outcome;
+///
+/// let breaker = Breaker::builder().build().unwrap();
+/// for outcome in [Outcome::Success, Outcome::Failure, Outcome::Ignored] {
+///     breaker.acquire().unwrap().report(outcome);
+/// }
+/// let counts = breaker.snapshot().counts;
+/// assert_eq!((counts.calls, counts.failures), (2, 1)); // nothing was learnt from the third
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// What was called works.
@@ -136,6 +150,18 @@ impl<'a> Permit<'a> {
     }
 
     /// The call went well. It may still count as slow.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    ///
+    /// let breaker = Breaker::builder().consecutive_failures(2).build().unwrap();
+    /// breaker.acquire().unwrap().failure();
+    /// breaker.acquire().unwrap().success(); // in between
+    /// breaker.acquire().unwrap().failure();
+    /// assert_eq!(breaker.snapshot().counts.consecutive_failures, 1);
+    /// ```
     #[inline]
     pub fn success(self) {
         self.report(Outcome::Success);
@@ -147,11 +173,43 @@ impl<'a> Permit<'a> {
     }
 
     /// Nothing was learnt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Breaker, Clock};
+    /// use cleanbreak::resilience::breaker::State;
+    ///
+    /// let clock = Clock::manual();
+    /// let breaker = Breaker::builder().clock(&clock).build().unwrap();
+    /// breaker.trip();
+    /// clock.advance(Duration::from_secs(10));
+    /// let probe = breaker.acquire().unwrap();
+    /// assert!(breaker.acquire().is_err());
+    /// probe.ignore(); // our own mistake: it says nothing about the other side
+    /// assert_eq!(breaker.state(), State::HalfOpen);
+    /// breaker.acquire().unwrap().success(); // so the place is free for another probe
+    /// assert_eq!(breaker.state(), State::Closed);
+    /// ```
     pub fn ignore(self) {
         self.report(Outcome::Ignored);
     }
 
     /// Any of the three.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    /// use cleanbreak::resilience::breaker::Outcome;
+    ///
+    /// let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    /// let status = 503;
+    /// let outcome = if status < 500 { Outcome::Success } else { Outcome::Failure };
+    /// breaker.acquire().unwrap().report(outcome);
+    /// assert!(breaker.acquire().is_err());
+    /// ```
     #[inline]
     pub fn report(mut self, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
@@ -160,6 +218,17 @@ impl<'a> Permit<'a> {
     }
 
     /// The same permit, which borrows nothing: to send it elsewhere. It keeps the breaker's state.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::Breaker;
+    ///
+    /// let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    /// let permit = breaker.acquire().unwrap().into_owned();
+    /// std::thread::spawn(move || permit.failure()).join().unwrap();
+    /// assert!(breaker.acquire().is_err());
+    /// ```
     pub fn into_owned(mut self) -> Permit<'static> {
         Permit {
             holder: Holder::Owned(self.shared().clone()),

@@ -6,6 +6,34 @@ use std::time::Duration;
 use crate::clock::Instant;
 
 /// Whether a breaker lets calls through.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Breaker, Clock};
+/// use cleanbreak::resilience::breaker::State;
+///
+/// let clock = Clock::manual();
+/// let breaker = Breaker::builder().consecutive_failures(1).clock(&clock).build().unwrap();
+/// let mut seen = vec![breaker.state()];
+/// breaker.acquire().unwrap().failure();
+/// seen.push(breaker.state());
+/// clock.advance(Duration::from_secs(10)); // time alone changes nothing
+/// assert_eq!(breaker.state(), State::Open);
+/// let probe = breaker.acquire().unwrap();
+/// seen.push(breaker.state());
+/// probe.success();
+/// seen.push(breaker.state());
+/// assert_eq!(seen, [State::Closed, State::Open, State::HalfOpen, State::Closed]);
+///
+/// breaker.force_open();
+/// assert_eq!(breaker.state(), State::ForcedOpen);
+/// breaker.disable();
+/// assert_eq!(breaker.state(), State::Disabled);
+/// breaker.metrics_only();
+/// assert_eq!(breaker.state().to_string(), "METRICS_ONLY");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -61,6 +89,32 @@ impl fmt::Display for State {
 }
 
 /// What made a breaker change its state.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+/// use cleanbreak::{Breaker, Clock};
+/// use cleanbreak::resilience::breaker::Reason;
+///
+/// let clock = Clock::manual();
+/// let reasons = Arc::new(Mutex::new(Vec::new()));
+/// let log = reasons.clone();
+/// let breaker = Breaker::builder()
+///     .consecutive_failures(1)
+///     .clock(&clock)
+///     .on_transition(move |transition| log.lock().unwrap().push(transition.reason))
+///     .build()
+///     .unwrap();
+/// breaker.acquire().unwrap().failure();
+/// clock.advance(Duration::from_secs(10));
+/// breaker.acquire().unwrap().failure(); // the probe
+/// breaker.reset();
+/// use Reason::{ByHand, ConsecutiveFailures, OpenTimeOver, ProbesFailed};
+/// let all = [ConsecutiveFailures, OpenTimeOver, ProbesFailed, ByHand];
+/// assert_eq!(*reasons.lock().unwrap(), all);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -114,6 +168,26 @@ impl fmt::Display for Reason {
 }
 
 /// What was counted, at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Breaker, Clock};
+///
+/// let clock = Clock::manual();
+/// let breaker = Breaker::builder().slow_calls(Duration::from_secs(1), 0.9).clock(&clock);
+/// let breaker = breaker.build().unwrap();
+/// assert_eq!(breaker.snapshot().counts.failure_rate(), None); // of nothing
+/// let slow = breaker.acquire().unwrap();
+/// clock.advance(Duration::from_secs(1));
+/// slow.success();
+/// for _ in 0..2 { breaker.acquire().unwrap().failure() }
+/// breaker.acquire().unwrap().success();
+/// let counts = breaker.snapshot().counts;
+/// assert_eq!((counts.calls, counts.failures, counts.slow), (4, 2, 1));
+/// assert_eq!((counts.failure_rate(), counts.slow_call_rate()), (Some(0.5), Some(0.25)));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -149,6 +223,30 @@ pub(super) fn rate(part: u64, of: u64) -> Option<f64> {
 }
 
 /// A change of state, as listeners are told of it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Breaker, Clock};
+/// use cleanbreak::resilience::breaker::State;
+///
+/// let (clock, (tell, told)) = (Clock::manual(), crossbeam_channel::unbounded());
+/// let breaker = Breaker::builder()
+///     .consecutive_failures(2)
+///     .open_for(Duration::from_secs(30))
+///     .clock(&clock)
+///     .on_transition(move |transition| { tell.send(*transition).ok(); })
+///     .build()
+///     .unwrap();
+/// breaker.acquire().unwrap().failure();
+/// breaker.acquire().unwrap().failure();
+/// let opened = told.recv().unwrap();
+/// assert_eq!((opened.from, opened.to), (State::Closed, State::Open));
+/// assert_eq!((opened.at, opened.open_for), (clock.now(), Some(Duration::from_secs(30))));
+/// assert_eq!(opened.counts.failures, 2);
+/// assert_eq!(opened.to_string(), "CLOSED -> OPEN: consecutive failures");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
@@ -175,6 +273,26 @@ impl fmt::Display for Transition {
 }
 
 /// State and counts of a breaker at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Breaker, Clock};
+/// use cleanbreak::resilience::breaker::State;
+///
+/// let clock = Clock::manual();
+/// let breaker = Breaker::builder().probes(3).clock(&clock).build().unwrap();
+/// breaker.trip();
+/// assert!(breaker.acquire().is_err());
+/// clock.advance(Duration::from_secs(10));
+/// breaker.acquire().unwrap().success();
+/// let running = breaker.acquire().unwrap();
+/// let now = breaker.snapshot();
+/// assert_eq!((now.state, now.since), (State::HalfOpen, clock.now()));
+/// assert_eq!((now.probes_succeeded, now.probes_running, now.probes_failed), (1, 1, 0));
+/// assert_eq!((now.generation, now.rejected, now.remaining_open), (2, 1, None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {

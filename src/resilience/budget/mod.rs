@@ -17,6 +17,8 @@
 //! * The window moves on by tenths: it covers at least nine tenths of its length, and at most all.
 
 mod ledger;
+#[cfg(test)]
+mod random;
 
 use std::fmt;
 use std::time::Duration;
@@ -64,6 +66,23 @@ pub struct RetryBudget {
 }
 
 /// What is in a budget's window at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, RetryBudget};
+///
+/// let clock = Clock::manual();
+/// let budget = RetryBudget::builder().ratio(0.5).floor_per_second(0.0).clock(&clock);
+/// let budget = budget.build().unwrap();
+/// (0..10).for_each(|_| budget.record_call());
+/// assert!(budget.try_retry());
+/// let now = budget.snapshot();
+/// assert_eq!((now.calls, now.retries, now.available), (10, 1, 4));
+/// clock.advance(Duration::from_secs(10));
+/// assert_eq!(budget.snapshot().available, 0); // the calls are out of the window
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BudgetSnapshot {
@@ -94,6 +113,17 @@ impl RetryBudget {
     }
 
     /// What is in the window.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::RetryBudget;
+    ///
+    /// let budget = RetryBudget::builder().ratio(1.0).floor_per_second(0.0).build().unwrap();
+    /// assert_eq!(budget.snapshot().available, 0);
+    /// budget.record_call();
+    /// assert_eq!(budget.snapshot().available, 1);
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> BudgetSnapshot {
         let (sums, available) = self.ledger.sums(self.clock.now());
@@ -121,6 +151,31 @@ impl fmt::Debug for RetryBudget {
 }
 
 /// The settings of a [`RetryBudget`]; from [`RetryBudget::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::Clock;
+/// use cleanbreak::resilience::budget::RetryBudgetBuilder;
+///
+/// let clock = Clock::manual();
+/// let budget = RetryBudgetBuilder::new()
+///     .ratio(0.25)
+///     .floor_per_second(2.0)
+///     .window(Duration::from_secs(5))
+///     .clock(&clock)
+///     .build()
+///     .unwrap();
+/// assert_eq!(budget.snapshot().available, 2 * 5); // the floor of the whole window, at once
+/// (0..8).for_each(|_| budget.record_call());
+/// assert_eq!(budget.snapshot().available, 2 * 5 + 8 / 4);
+/// clock.advance(Duration::from_secs(5));
+/// assert_eq!(budget.snapshot().available, 2 * 5);
+///
+/// assert!(RetryBudgetBuilder::new().ratio(-1.0).build().is_err());
+/// assert!(RetryBudgetBuilder::new().window(Duration::ZERO).build().is_err());
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until the budget is built"]
 pub struct RetryBudgetBuilder {

@@ -76,6 +76,17 @@ pub struct PolicyBuilder<E = anyhow::Error> {
 
 impl<E> PolicyBuilder<E> {
     /// Nothing around the operation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::CancelToken;
+    /// use cleanbreak::resilience::policy::PolicyBuilder;
+    ///
+    /// let nothing = PolicyBuilder::new().build().unwrap(); // as `Policy::builder()`
+    /// let error = nothing.call(&CancelToken::new(), |_| Err::<(), _>("reset")).unwrap_err();
+    /// assert_eq!((error.attempts(), error.into_last_error()), (1, Some("reset")));
+    /// ```
     pub fn new() -> Self {
         Self {
             name: None,
@@ -114,6 +125,21 @@ impl<E> PolicyBuilder<E> {
     /// How long the operation may take in each attempt, without the waits before it. In place of the
     /// retry's, if that has [one](RetryBuilder::attempt_timeout) too; there, it may shrink from
     /// attempt to attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Policy};
+    ///
+    /// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+    /// let token = CancelToken::with_clock(&clock);
+    /// let policy = Policy::builder().attempt_timeout(second).build().unwrap();
+    /// let late = policy.call(&token, |attempt| { clock.advance(second); attempt.check() });
+    /// assert!(late.unwrap_err().is_timeout());
+    /// let value = policy.call(&token, |_| { clock.advance(second); Ok(7) });
+    /// assert_eq!(value.unwrap(), 7); // late as it is
+    /// ```
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self
@@ -122,6 +148,23 @@ impl<E> PolicyBuilder<E> {
     /// Lets an attempt with a deadline take up to `slack` longer, so that a token with its timer can
     /// serve several calls: as [`Timeout::with_slack`](crate::Timeout::with_slack), with its
     /// conditions. Then a call that succeeds allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Policy};
+    ///
+    /// let (clock, millis) = (Clock::manual(), Duration::from_millis);
+    /// let token = CancelToken::with_clock(&clock);
+    /// let policy = Policy::<()>::builder().attempt_timeout(millis(100)).slack(millis(50));
+    /// let policy = policy.build().unwrap();
+    /// let left = || policy.call(&token, |attempt| Ok(attempt.remaining().unwrap())).unwrap();
+    /// let first = left();
+    /// assert!(millis(100) <= first && first <= millis(150));
+    /// clock.advance(millis(1));
+    /// assert_eq!(left(), first - millis(1)); // the same token again
+    /// ```
     pub fn slack(mut self, slack: Duration) -> Self {
         self.slack = Some(slack);
         self

@@ -10,6 +10,38 @@ use super::super::semaphore::AcquireError;
 use crate::cancel::Cancelled;
 
 /// Why one attempt under a [`Policy`](super::Policy) has no value.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::policy::{AttemptError, PolicyErrorKind};
+/// use cleanbreak::{Breaker, CancelToken, Clock, Policy};
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let token = CancelToken::with_clock(&clock);
+/// let breaker = Breaker::builder().consecutive_failures(2).clock(&clock).build().unwrap();
+/// let policy = Policy::builder().attempt_timeout(second).breaker(&breaker).build().unwrap();
+/// let attempt = |operation: &dyn Fn() -> Result<(), &'static str>| {
+///     let error = policy.call(&token, |_| operation()).unwrap_err();
+///     error.into_history().remove(0).error
+/// };
+/// let failed = attempt(&|| Err("reset"));
+/// assert_eq!((failed.kind(), failed.error()), (PolicyErrorKind::Failed, Some(&"reset")));
+/// assert!(failed.is_retryable() && !failed.is_refused());
+///
+/// let late = attempt(&|| { clock.advance(second); Err("gave up") });
+/// assert_eq!((late.kind(), late.is_retryable()), (PolicyErrorKind::TimedOut, true));
+/// assert_eq!(late.into_error(), Some("gave up"));
+///
+/// let rejected = attempt(&|| Ok(())); // that was the second failure
+/// assert!(rejected.is_refused() && rejected.is_retryable()); // it will not be open for ever
+/// assert!(matches!(rejected, AttemptError::Rejected(_)) && rejected.error().is_none());
+///
+/// breaker.reset();
+/// let told = attempt(&|| { token.cancel(); Err("interrupted") });
+/// assert_eq!((told.kind(), told.is_retryable()), (PolicyErrorKind::Cancelled, false));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AttemptError<E> {
@@ -39,6 +71,27 @@ pub enum AttemptError<E> {
 }
 
 /// The kinds of [`AttemptError`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::resilience::policy::PolicyErrorKind;
+/// use cleanbreak::{Bulkhead, CancelToken, Policy};
+///
+/// let answer = |policy: Policy<&'static str>| {
+///     let failed = policy.call(&CancelToken::new(), |_| Err::<(), _>("no such user"));
+///     match failed.unwrap_err().kind() {
+///         PolicyErrorKind::Failed => 404,
+///         PolicyErrorKind::TimedOut => 504,
+///         PolicyErrorKind::Full | PolicyErrorKind::RateLimited | PolicyErrorKind::Rejected => 503,
+///         _ => 500,
+///     }
+/// };
+/// assert_eq!(answer(Policy::builder().build().unwrap()), 404);
+/// let full = Policy::builder().bulkhead(&Bulkhead::new(0)).max_wait(Duration::ZERO);
+/// assert_eq!(answer(full.build().unwrap()), 503);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PolicyErrorKind {
@@ -202,6 +255,34 @@ impl<E: fmt::Debug + fmt::Display> std::error::Error for AttemptError<E> {}
 /// let kinds: Vec<_> = error.history().iter().map(|attempt| attempt.error.kind()).collect();
 /// use PolicyErrorKind::{Failed, Rejected};
 /// assert_eq!(kinds, [Failed, Failed, Rejected]);
+/// ```
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::Backoff;
+/// use cleanbreak::resilience::retry::GaveUp;
+/// use cleanbreak::{Bulkhead, CancelToken, Clock, Policy, Retry};
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let token = CancelToken::with_clock(&clock);
+/// let retry = Retry::builder().attempts(2).backoff(Backoff::constant(Duration::ZERO));
+/// let bulkhead = Bulkhead::new(1);
+/// let policy = Policy::builder().retry(retry).attempt_timeout(second).bulkhead(&bulkhead);
+/// let policy = policy.max_wait(Duration::ZERO).build().unwrap();
+/// let error = policy.call(&token, |_| { clock.advance(second); Err::<(), _>("gave up") });
+/// let error = error.unwrap_err();
+/// assert!(error.is_timeout() && !error.is_refused() && !error.is_cancelled());
+/// assert!(matches!(error.gave_up(), GaveUp::Attempts));
+/// assert_eq!((error.attempts(), error.elapsed()), (2, 2 * second));
+/// assert_eq!(error.last_attempt().unwrap().error(), Some(&"gave up"));
+/// assert_eq!(error.into_last_error(), Some("gave up"));
+///
+/// let permit = bulkhead.try_acquire().unwrap();
+/// let error = policy.call(&token, |_| Err::<(), _>("never runs")).unwrap_err();
+/// assert!(error.is_refused() && error.last_error().is_none());
+/// assert_eq!(error.into_history().len(), 1); // more calls would not help
+/// token.cancel();
+/// assert!(policy.call(&token, |_| Err::<(), _>("never runs")).unwrap_err().is_cancelled());
 /// ```
 pub struct PolicyError<E>(RetryError<AttemptError<E>>);
 

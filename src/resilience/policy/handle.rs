@@ -26,10 +26,10 @@ pub(super) type Classify<E> = Box<dyn Fn(&E) -> Outcome + Send + Sync>;
 /// # Performance
 ///
 /// A call that succeeds at once costs what its parts cost, with one reading of the clock for all of
-/// them that go by the token's (but for a breaker that takes the time of calls, and a shared budget): less
-/// than the same parts nested by hand. It allocates nothing, unless there is a deadline and no
-/// [`slack`](PolicyBuilder::slack): then there is a child token for each attempt, with a timer, for twice
-/// the time. A call that fails allocates its history.
+/// them that go by the token's (but for a breaker that takes the time of calls, and a shared
+/// budget): less than the same parts nested by hand. It allocates nothing, unless there is a
+/// deadline and no [`slack`](PolicyBuilder::slack): then there is a child token for each attempt,
+/// with a timer, for twice the time. A call that fails allocates its history.
 ///
 /// # Examples
 ///
@@ -40,12 +40,14 @@ pub(super) type Classify<E> = Box<dyn Fn(&E) -> Outcome + Send + Sync>;
 /// use cleanbreak::backoff::Backoff;
 /// use cleanbreak::{Breaker, Bulkhead, CancelToken, Policy, Quota, RateLimiter, Retry};
 ///
+/// let breaker = Breaker::builder().consecutive_failures(3).open_for(Duration::from_secs(600));
+/// let breaker = breaker.build().unwrap();
 /// let prices = Policy::<&str>::builder()
 ///     .within(Duration::from_secs(60))
 ///     .retry(Retry::builder().attempts(2).backoff(Backoff::constant(Duration::ZERO)))
 ///     .rate_limit(&RateLimiter::new(Quota::per_second(1000)))
 ///     .bulkhead(&Bulkhead::new(4))
-///     .breaker(&Breaker::builder().consecutive_failures(3).build().unwrap())
+///     .breaker(&breaker)
 ///     .attempt_timeout(Duration::from_secs(10))
 ///     .build()
 ///     .unwrap();
@@ -108,7 +110,24 @@ impl<E> Policy<E> {
     ///
     /// # Panics
     ///
-    /// A panic in `op` goes on to the caller; it is a failure for the breaker, and gives the permit back.
+    /// A panic in `op` goes on to the caller; it is a failure for the breaker, and gives the permit
+    /// back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::backoff::Backoff;
+    /// use cleanbreak::{CancelToken, Policy, Retry};
+    ///
+    /// let retry = Retry::builder().attempts(2).backoff(Backoff::constant(Duration::ZERO));
+    /// let policy = Policy::<&str>::builder().retry(retry).build().unwrap();
+    /// let token = CancelToken::new();
+    /// let mut answers = [Err("reset"), Ok(7)].into_iter();
+    /// assert_eq!(policy.call(&token, |_| answers.next().unwrap()).unwrap(), 7);
+    /// let error = policy.call(&token, |_| Err::<u32, _>("down")).unwrap_err();
+    /// assert_eq!((error.attempts(), error.last_error()), (2, Some(&"down")));
+    /// ```
     #[track_caller]
     #[inline]
     pub fn call<T>(
@@ -156,18 +175,54 @@ impl<E> Policy<E> {
     }
 
     /// Its breaker.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Breaker, CancelToken, Policy};
+    ///
+    /// let policy = Policy::<&str>::builder().breaker(&Breaker::builder().build().unwrap());
+    /// let policy = policy.build().unwrap();
+    /// policy.breaker().unwrap().force_open(); // maintenance on the other side
+    /// assert!(policy.call(&CancelToken::new(), |_| Ok(7)).unwrap_err().is_refused());
+    /// assert!(Policy::<&str>::builder().build().unwrap().breaker().is_none());
+    /// ```
     #[must_use]
     pub fn breaker(&self) -> Option<&Breaker> {
         self.parts.breaker.as_ref()
     }
 
     /// Its bulkhead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Bulkhead, CancelToken, Policy};
+    ///
+    /// let policy = Policy::<&str>::builder().bulkhead(&Bulkhead::new(4)).build().unwrap();
+    /// let in_use = || policy.bulkhead().unwrap().in_use();
+    /// let during = policy.call(&CancelToken::new(), |_| Ok(in_use())).unwrap();
+    /// assert_eq!((during, in_use()), (1, 0));
+    /// assert!(Policy::<&str>::builder().build().unwrap().bulkhead().is_none());
+    /// ```
     #[must_use]
     pub fn bulkhead(&self) -> Option<&Bulkhead> {
         self.parts.bulkhead.as_ref()
     }
 
     /// Its rate limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Clock, Policy, Quota, RateLimiter};
+    ///
+    /// let limit = RateLimiter::with_clock(Quota::per_second(1), &Clock::manual());
+    /// let policy = Policy::<&str>::builder().rate_limit(&limit).build().unwrap();
+    /// policy.call(&CancelToken::new(), |_| Ok(())).unwrap();
+    /// assert!(policy.rate_limit().unwrap().try_acquire().unwrap_err().is_limited());
+    /// assert!(Policy::<&str>::builder().build().unwrap().rate_limit().is_none());
+    /// ```
     #[must_use]
     pub fn rate_limit(&self) -> Option<&RateLimiter> {
         self.parts.rate_limit.as_ref()

@@ -8,6 +8,35 @@ use crate::observe;
 use crate::sync::Arc;
 
 /// Why a rate limiter did not let a call through.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, KeyedRateLimiter, Quota, RateLimiter};
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let token = CancelToken::with_clock(&clock);
+/// let limiter = RateLimiter::with_clock(Quota::per_second(1).burst(2), &clock);
+/// limiter.try_acquire_n(2).unwrap();
+///
+/// let error = limiter.try_acquire().unwrap_err();
+/// assert!(error.is_limited());
+/// assert_eq!(error.retry_after(), Some(second)); // for a `Retry-After`, say
+/// let error = limiter.acquire_timeout(&token, second / 2).unwrap_err();
+/// assert!(error.is_deadline());
+/// assert_eq!(error.retry_after(), Some(second));
+/// let error = limiter.try_acquire_n(3).unwrap_err();
+/// assert!(error.is_too_large());
+/// assert_eq!(error.retry_after(), None); // never
+/// assert_eq!(error.to_string(), "a cost of 3 is more than the burst of 2");
+///
+/// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &clock).with_max_keys(1);
+/// clients.try_acquire("ann").unwrap();
+/// assert!(clients.try_acquire("ben").unwrap_err().is_too_many_keys());
+/// token.cancel();
+/// assert!(limiter.acquire(&token).unwrap_err().is_cancelled());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RateLimitError {

@@ -22,6 +22,7 @@
 //!    on, for a time `t`, no more than `burst + rate·t` are granted.
 //! 2. A bucket that is not ahead of `now` is full: it is as good as a new one.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -37,12 +38,32 @@ use crate::clock::Instant;
 /// let quota = Quota::per_second(50).burst(5); // one each 20 ms, up to five at once
 /// assert_eq!(quota, Quota::new(50, Duration::from_secs(1)).burst(5));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{Clock, Quota, RateLimiter};
+///
+/// let clock = Clock::manual();
+/// let quota = Quota::per_minute(6);
+/// assert_eq!(quota.burst_size(), 6); // as many as in a minute, if nothing else is said
+/// let limiter = RateLimiter::with_clock(quota, &clock);
+/// limiter.try_acquire_n(6).unwrap();
+/// let refused = limiter.try_acquire().unwrap_err(); // and then one each ten seconds
+/// assert_eq!(refused.retry_after(), Some(Duration::from_secs(10)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
     limit: u32,
     /// Nanoseconds.
     period: u64,
     burst: u32,
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let period = Duration::from_nanos(self.period);
+        write!(f, "{} per {period:?}, {} at once", self.limit, self.burst)
+    }
 }
 
 /// A bucket: its theoretical arrival time, in units of the quota. Zero is full.

@@ -7,7 +7,8 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::gcra::{Bucket, Quota};
@@ -16,6 +17,7 @@ use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
 use crate::fault::{self, At};
 use crate::resilience::CallError;
+use crate::resilience::list::ShownKeyed;
 use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// How many keys are remembered when nothing else is said.
@@ -75,10 +77,9 @@ pub struct KeyedRateLimiter<K> {
 struct Keyed<K> {
     quota: Quota,
     clock: Clock,
-    most: usize,
-    /// How many keys there are in all shards. Taken before one is put in, so never more than
+    /// With the number of keys in all shards. Taken before one is put in, so never more than
     /// `most`. Relaxed: the table itself is behind the locks.
-    keys: AtomicUsize,
+    shown: Arc<ShownKeyed>,
     /// When a full table may be looked through again.
     next_sweep: AtomicU64,
     shards: Box<[Mutex<Shard<K>>]>,
@@ -91,6 +92,7 @@ struct Shard<K> {
 }
 
 impl<K> KeyedRateLimiter<K> {
+    #[track_caller]
     fn build(quota: Quota, clock: Clock, most: usize) -> Self {
         let shard = || {
             Mutex::new(Shard {
@@ -101,37 +103,66 @@ impl<K> KeyedRateLimiter<K> {
         let inner = Arc::new(Keyed {
             quota,
             clock,
-            most,
-            keys: AtomicUsize::new(0),
+            shown: ShownKeyed::enlist(quota, most, Location::caller()),
             next_sweep: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| shard()).collect(),
         });
         Self { name: None, inner }
     }
 
-    /// What this handle and its clones are called in metrics; without a name they are in none.
+    /// What this handle and its clones are called in metrics, and the limiter in lists; without a
+    /// name they are in no metrics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &Clock::manual());
+    /// let logins = clients.clone().named("logins"); // the same buckets, under a name of their own
+    /// logins.try_acquire("ann").unwrap();
+    /// assert!(clients.try_acquire("ann").unwrap_err().is_limited());
+    /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
+        let name = name.into();
+        self.inner.shown.tag.name(&name);
+        self.name = Some(name);
         self
     }
 
     /// A limiter on the system's clock, for up to 65,536 keys at a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{KeyedRateLimiter, Quota};
+    ///
+    /// let quota = Quota::per_minute(1);
+    /// let clients = KeyedRateLimiter::<u64>::new(quota);
+    /// assert_eq!((clients.quota(), clients.keys()), (quota, 0));
+    /// clients.try_acquire(&7).unwrap();
+    /// assert!(clients.try_acquire(&7).unwrap_err().is_limited());
+    /// ```
     #[must_use]
+    #[track_caller]
     pub fn new(quota: Quota) -> Self {
         Self::with_clock(quota, &Clock::system())
     }
 
     /// A limiter on `clock`.
     #[must_use]
+    #[track_caller]
     pub fn with_clock(quota: Quota, clock: &Clock) -> Self {
         Self::build(quota, clock.clone(), KEYS)
     }
 
     /// The same quota and clock, for up to `keys` keys at a time, as a new limiter.
     #[must_use]
+    #[track_caller]
     pub fn with_max_keys(self, keys: usize) -> Self {
         let limiter = Self::build(self.inner.quota, self.inner.clock.clone(), keys);
+        self.inner.shown.tag.rename(&limiter.inner.shown.tag);
         Self {
             name: self.name,
             ..limiter
@@ -147,7 +178,7 @@ impl<K> KeyedRateLimiter<K> {
     /// How many keys are remembered.
     #[must_use]
     pub fn keys(&self) -> usize {
-        self.inner.keys.load(Ordering::Relaxed)
+        self.inner.shown.keys.load(Ordering::Relaxed)
     }
 }
 
@@ -171,6 +202,18 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// # Errors
     ///
     /// Those of [`try_acquire`](Self::try_acquire), and [`TooLarge`](RateLimitError::TooLarge).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let uploads = KeyedRateLimiter::with_clock(Quota::per_second(10), &Clock::manual());
+    /// uploads.try_acquire_n("ann", 8).unwrap(); // 8 MB
+    /// assert!(uploads.try_acquire_n("ann", 3).unwrap_err().is_limited()); // takes nothing
+    /// assert!(uploads.try_acquire_n("ann", 11).unwrap_err().is_too_large()); // never
+    /// uploads.try_acquire_n("ann", 2).unwrap();
+    /// ```
     pub fn try_acquire_n<Q>(&self, key: &Q, cost: u32) -> Result<(), RateLimitError>
     where
         K: Borrow<Q>,
@@ -185,11 +228,33 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         taken.inspect_err(|error| error.tell(self.name.as_ref()))
     }
 
-    /// Waits until one call of `key` is let through, as [`RateLimiter::acquire`](super::RateLimiter::acquire) does.
+    /// Waits until one call of `key` is let through, as
+    /// [`RateLimiter::acquire`](super::RateLimiter::acquire) does.
     ///
     /// # Errors
     ///
     /// Those of `RateLimiter::acquire`, and [`TooManyKeys`](RateLimitError::TooManyKeys), at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+    /// let token = CancelToken::with_clock(&clock);
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// clients.acquire(&token, "ann").unwrap();
+    /// std::thread::scope(|scope| {
+    ///     let waits = scope.spawn(|| clients.acquire(&token, "ann"));
+    ///     clock.await_timers(1);
+    ///     clients.acquire(&token, "ben").unwrap(); // has nothing to wait for
+    ///     clock.advance(second);
+    ///     assert!(waits.join().unwrap().is_ok());
+    /// });
+    /// let hurried = token.child_timeout(second / 2);
+    /// assert!(clients.acquire(&hurried, "ann").unwrap_err().is_deadline()); // at once
+    /// ```
     #[track_caller]
     pub fn acquire<Q>(&self, token: &CancelToken, key: &Q) -> Result<(), RateLimitError>
     where
@@ -204,6 +269,20 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// # Errors
     ///
     /// Those of `acquire`, and [`TooLarge`](RateLimitError::TooLarge).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock).child_timeout(Duration::from_millis(100));
+    /// let uploads = KeyedRateLimiter::with_clock(Quota::per_second(10), &clock);
+    /// uploads.acquire_n(&token, "ann", 10).unwrap();
+    /// let refused = uploads.acquire_n(&token, "ann", 5).unwrap_err(); // not before the deadline
+    /// assert_eq!(refused.retry_after(), Some(Duration::from_millis(500)));
+    /// ```
     #[track_caller]
     pub fn acquire_n<Q>(
         &self,
@@ -224,6 +303,21 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// # Errors
     ///
     /// Those of `acquire`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// clients.acquire_timeout(&token, "ann", Duration::ZERO).unwrap();
+    /// let half = Duration::from_millis(500);
+    /// let refused = clients.acquire_timeout(&token, "ann", half).unwrap_err();
+    /// assert!(refused.is_deadline()); // without a wait: it would have been too long
+    /// ```
     #[track_caller]
     pub fn acquire_timeout<Q>(
         &self,
@@ -293,6 +387,20 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
 
     /// Forgets the keys that are idle, and returns how many that were. It happens by itself where
     /// it matters; this is for who wants the memory back after a rush.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{Clock, KeyedRateLimiter, Quota};
+    ///
+    /// let clock = Clock::manual();
+    /// let clients = KeyedRateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// clients.try_acquire("ann").unwrap();
+    /// assert_eq!(clients.forget_idle(), 0); // her bucket is not full again yet
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!((clients.forget_idle(), clients.keys()), (1, 0));
+    /// ```
     pub fn forget_idle(&self) -> usize {
         self.inner.sweep(self.inner.clock.now())
     }
@@ -328,15 +436,18 @@ impl<K: Hash + Eq> Keyed<K> {
             }
             drop(buckets);
             if !self.may_sweep(now) || self.sweep(now) == 0 {
-                return Err(RateLimitError::TooManyKeys { keys: self.most });
+                return Err(RateLimitError::TooManyKeys {
+                    keys: self.shown.most,
+                });
             }
         }
     }
 
     /// Counts one key more, if there is place for it.
     fn take_place(&self) -> bool {
-        let place = |keys| (keys < self.most).then_some(keys + 1);
+        let place = |keys| (keys < self.shown.most).then_some(keys + 1);
         let taken = self
+            .shown
             .keys
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, place);
         taken.is_ok()
@@ -355,7 +466,7 @@ impl<K: Hash + Eq> Keyed<K> {
         let mut bucket = 0;
         let changed = change(&mut bucket);
         if changed.is_err() {
-            self.keys.fetch_sub(1, Ordering::Relaxed);
+            self.shown.keys.fetch_sub(1, Ordering::Relaxed);
             return changed;
         }
         let mut forgotten = Vec::new();
@@ -365,7 +476,9 @@ impl<K: Hash + Eq> Keyed<K> {
         }
         shard.buckets.insert(key.to_owned(), bucket);
         drop(shard);
-        self.keys.fetch_sub(forgotten.len(), Ordering::Relaxed);
+        self.shown
+            .keys
+            .fetch_sub(forgotten.len(), Ordering::Relaxed);
         changed
     }
 
@@ -385,10 +498,12 @@ impl<K: Hash + Eq> Keyed<K> {
         for shard in &self.shards {
             // The keys are dropped after the lock is.
             let forgotten = shard.lock().forget_idle(&self.quota, now);
-            self.keys.fetch_sub(forgotten.len(), Ordering::Relaxed);
+            self.shown
+                .keys
+                .fetch_sub(forgotten.len(), Ordering::Relaxed);
             count += forgotten.len();
         }
-        if count > self.most / 16 {
+        if count > self.shown.most / 16 {
             self.next_sweep.store(now.as_nanos(), Ordering::Relaxed);
         }
         count

@@ -3,13 +3,17 @@
 mod err;
 mod gcra;
 mod keyed;
+#[cfg(test)]
+mod random;
 
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
 use super::call::CallError;
+use super::list::{ShownLimiter, Tag, enlist_limiter};
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, Instant};
 use crate::fault::{self, At};
@@ -63,10 +67,20 @@ pub struct RateLimiter {
     inner: Arc<Single>,
 }
 
-struct Single {
-    quota: Quota,
+pub(super) struct Single {
+    pub(super) quota: Quota,
     clock: Clock,
     bucket: Mutex<Bucket>,
+    pub(super) tag: Tag<dyn ShownLimiter>,
+}
+
+impl Single {
+    /// In how long a call that comes now would be let through.
+    pub(super) fn next_wait(&self) -> Duration {
+        let now = self.clock.now();
+        let bucket = *self.bucket.lock();
+        Duration::from_nanos(self.quota.ask(bucket, now, 1).1)
+    }
 }
 
 /// What was taken, for now or for a time to come.
@@ -153,26 +167,56 @@ fn await_time(clock: &Clock, token: &CancelToken, at: Instant) -> Result<(), Rat
 
 impl RateLimiter {
     /// A limiter on the system's clock, its bucket full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Quota, RateLimiter};
+    ///
+    /// let quota = Quota::per_minute(1);
+    /// let limiter = RateLimiter::new(quota);
+    /// assert_eq!(limiter.quota(), quota);
+    /// limiter.try_acquire().unwrap();
+    /// assert!(limiter.try_acquire().unwrap_err().is_limited());
+    /// ```
     #[must_use]
+    #[track_caller]
     pub fn new(quota: Quota) -> Self {
         Self::with_clock(quota, &Clock::system())
     }
 
     /// A limiter on `clock`, its bucket full.
     #[must_use]
+    #[track_caller]
     pub fn with_clock(quota: Quota, clock: &Clock) -> Self {
         let inner = Arc::new(Single {
             quota,
             clock: clock.clone(),
             bucket: Mutex::new(0),
+            tag: Tag::new(Location::caller()),
         });
+        enlist_limiter(&inner, &inner.tag);
         Self { name: None, inner }
     }
 
-    /// What this handle and its clones are called in metrics; without a name they are in none.
+    /// What this handle and its clones are called in metrics, and the limiter in lists; without a
+    /// name they are in no metrics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Clock, Quota, RateLimiter};
+    ///
+    /// let mails = RateLimiter::with_clock(Quota::per_second(1), &Clock::manual());
+    /// let bills = mails.clone().named("bills"); // the same bucket, under a name of its own
+    /// bills.try_acquire().unwrap();
+    /// assert!(mails.try_acquire().unwrap_err().is_limited());
+    /// ```
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
+        let name = name.into();
+        self.inner.tag.name(&name);
+        self.name = Some(name);
         self
     }
 
@@ -192,6 +236,18 @@ impl RateLimiter {
     ///
     /// [`Limited`](RateLimitError::Limited), or [`TooLarge`](RateLimitError::TooLarge) if that is
     /// more than the burst and could never be.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{Clock, Quota, RateLimiter};
+    ///
+    /// let disk = RateLimiter::with_clock(Quota::per_second(10), &Clock::manual());
+    /// disk.try_acquire_n(8).unwrap(); // 8 MB
+    /// assert!(disk.try_acquire_n(3).unwrap_err().is_limited()); // takes nothing
+    /// assert!(disk.try_acquire_n(11).unwrap_err().is_too_large()); // never: write it in pieces
+    /// disk.try_acquire_n(2).unwrap();
+    /// ```
     pub fn try_acquire_n(&self, cost: u32) -> Result<(), RateLimitError> {
         fault::pass(At::RateAcquire);
         let Single { quota, clock, .. } = &*self.inner;
@@ -210,6 +266,29 @@ impl RateLimiter {
     /// [`Deadline`](RateLimitError::Deadline), at once, if the token's deadline would come first;
     /// [`Cancelled`](RateLimitError::Cancelled) when it is cancelled. What was reserved is given
     /// back, unless somebody has reserved after it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Quota, RateLimiter};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let mails = RateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// mails.acquire(&token).unwrap();
+    /// std::thread::scope(|scope| {
+    ///     let waits = scope.spawn(|| mails.acquire(&token));
+    ///     clock.await_timers(1);
+    ///     clock.advance(Duration::from_secs(1));
+    ///     assert!(waits.join().unwrap().is_ok());
+    ///     let waits = scope.spawn(|| mails.acquire(&token));
+    ///     token.cancel(); // ends the wait, and gives its time back
+    ///     assert!(waits.join().unwrap().unwrap_err().is_cancelled());
+    /// });
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(mails.try_acquire().is_ok());
+    /// ```
     #[track_caller]
     pub fn acquire(&self, token: &CancelToken) -> Result<(), RateLimitError> {
         self.acquire_within(token, 1, None)
@@ -220,6 +299,21 @@ impl RateLimiter {
     /// # Errors
     ///
     /// Those of `acquire`, and [`TooLarge`](RateLimitError::TooLarge).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Quota, RateLimiter};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock).child_timeout(Duration::from_millis(100));
+    /// let disk = RateLimiter::with_clock(Quota::per_second(10), &clock);
+    /// disk.acquire_n(&token, 10).unwrap();
+    /// let refused = disk.acquire_n(&token, 5).unwrap_err(); // not before the deadline
+    /// assert_eq!(refused.retry_after(), Some(Duration::from_millis(500)));
+    /// assert!(disk.acquire_n(&token, 11).unwrap_err().is_too_large());
+    /// ```
     #[track_caller]
     pub fn acquire_n(&self, token: &CancelToken, cost: u32) -> Result<(), RateLimitError> {
         self.acquire_within(token, cost, None)
@@ -231,6 +325,20 @@ impl RateLimiter {
     /// # Errors
     ///
     /// Those of `acquire`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cleanbreak::{CancelToken, Clock, Quota, RateLimiter};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let mails = RateLimiter::with_clock(Quota::per_second(1), &clock);
+    /// mails.acquire_timeout(&token, Duration::ZERO).unwrap();
+    /// let refused = mails.acquire_timeout(&token, Duration::from_millis(500)).unwrap_err();
+    /// assert!(refused.is_deadline()); // without a wait: it would have been too long
+    /// ```
     #[track_caller]
     pub fn acquire_timeout(
         &self,
@@ -268,6 +376,7 @@ impl RateLimiter {
             quota,
             clock,
             bucket,
+            ..
         } = &*self.inner;
         let reserved = reserve(quota, &mut bucket.lock(), now, cost, patience);
         let reserved = reserved.inspect_err(|error| error.tell(self.name.as_ref()))?;
@@ -309,6 +418,22 @@ impl RateLimiter {
     ///
     /// [`CallError::Refused`] with the reason of [`acquire`](Self::acquire) if it did not run;
     /// [`CallError::Failed`] with its own error if it did.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cleanbreak::{CancelToken, Clock, Quota, RateLimiter};
+    ///
+    /// let clock = Clock::manual();
+    /// let token = CancelToken::with_clock(&clock);
+    /// let mails = RateLimiter::with_clock(Quota::per_second(1).burst(2), &clock);
+    /// assert_eq!(mails.call(&token, |_| Ok::<_, &str>("sent")).unwrap(), "sent");
+    /// let failed = mails.call(&token, |_| Err::<(), _>("bounced")).unwrap_err(); // counts as well
+    /// assert_eq!(failed.into_failure(), Some("bounced"));
+    /// token.cancel();
+    /// let unrun = mails.call(&token, |_| Ok::<_, &str>("sent")).unwrap_err();
+    /// assert!(unrun.into_refusal().unwrap().is_cancelled());
+    /// ```
     #[track_caller]
     pub fn call<T, E>(
         &self,

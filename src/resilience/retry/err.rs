@@ -7,6 +7,31 @@ use crate::cancel::Cancelled;
 use crate::clock::Instant;
 
 /// Why no further attempt was made.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::Backoff;
+/// use cleanbreak::resilience::retry::{GaveUp, RetryBuilder};
+/// use cleanbreak::{CancelToken, Retry, RetryBudget};
+///
+/// let token = CancelToken::new();
+/// let why = |settings: RetryBuilder<&'static str>| {
+///     let retry = settings.build().unwrap();
+///     let error = retry.call(&token, |_| Err::<(), _>("reset")).unwrap_err();
+///     error.gave_up().clone()
+/// };
+/// let delay = |seconds| Retry::builder().backoff(Backoff::constant(Duration::from_secs(seconds)));
+/// assert!(matches!(why(delay(0)), GaveUp::Attempts));
+/// assert!(matches!(why(delay(0).retry_if(|_| false)), GaveUp::NotRetryable));
+/// let nothing = RetryBudget::builder().ratio(0.0).floor_per_second(0.0).build().unwrap();
+/// assert!(matches!(why(delay(0).budget(&nothing)), GaveUp::Budget));
+/// // A wait that would end too late is not begun:
+/// assert!(matches!(why(delay(61).within(Duration::from_secs(60))), GaveUp::Time));
+/// token.cancel_with("SIGTERM");
+/// assert_eq!(why(delay(0)).to_string(), "cancelled: SIGTERM");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum GaveUp {
@@ -49,6 +74,33 @@ impl fmt::Display for GaveUp {
 }
 
 /// One attempt that failed.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::Backoff;
+/// use cleanbreak::{CancelToken, Clock, Retry};
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let retry = Retry::builder()
+///     .attempts(2)
+///     .attempt_timeout(second)
+///     .backoff(Backoff::constant(Duration::ZERO))
+///     .build()
+///     .unwrap();
+/// let mut times = [second, second / 2].into_iter();
+/// let error = retry.call(&CancelToken::with_clock(&clock), |_| {
+///     clock.advance(times.next().unwrap());
+///     Err::<(), _>("reset")
+/// });
+/// let [slow, last] = &error.unwrap_err().into_history()[..] else { panic!() };
+/// assert_eq!((slow.number, slow.took, slow.timed_out), (1, second, true));
+/// assert_eq!((last.number, last.took, last.timed_out), (2, second / 2, false));
+/// assert_eq!(last.started, slow.started.checked_add(second).unwrap());
+/// assert_eq!((slow.delay, last.delay), (Some(Duration::ZERO), None));
+/// assert_eq!((last.error, last.cancelled), ("reset", false));
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Attempt<E> {
@@ -100,6 +152,30 @@ impl<E> fmt::Debug for Attempt<E> {
 /// assert_eq!(all, ["connection refused", "reset"]);
 /// assert!(error.to_string().starts_with("no attempts left after 2 attempts in "));
 /// assert!(error.to_string().ends_with(": reset"));
+/// ```
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::Backoff;
+/// use cleanbreak::resilience::retry::GaveUp;
+/// use cleanbreak::{CancelToken, Clock, Retry};
+///
+/// let clock = Clock::manual();
+/// let token = CancelToken::with_clock(&clock);
+/// let retry = Retry::builder().backoff(Backoff::constant(Duration::ZERO)).build().unwrap();
+/// let mut answers = ["reset", "interrupted"].into_iter();
+/// let call = |token: &CancelToken, answer: &'static str| {
+///     clock.advance(Duration::from_secs(1));
+///     if answer == "interrupted" { token.cancel(); }
+///     Err::<(), _>(answer)
+/// };
+/// let error = retry.call(&token, |token| call(token, answers.next().unwrap())).unwrap_err();
+/// assert!(error.is_cancelled() && matches!(error.gave_up(), GaveUp::Cancelled(_)));
+/// assert_eq!((error.attempts(), error.elapsed()), (2, Duration::from_secs(2)));
+/// assert_eq!(error.into_last_error(), Some("reset")); // what came of the cancellation is no answer
+///
+/// let error = retry.call(&token, |_| Err::<(), _>("never runs")).unwrap_err();
+/// assert!(error.is_cancelled() && error.into_history().is_empty());
 /// ```
 pub struct RetryError<E> {
     pub(super) why: GaveUp,

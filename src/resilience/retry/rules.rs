@@ -53,6 +53,35 @@ impl Timeouts {
 }
 
 /// What comes after an attempt.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::backoff::Backoff;
+/// use cleanbreak::resilience::retry::Next;
+/// use cleanbreak::{CancelToken, Retry};
+///
+/// let (tell, told) = crossbeam_channel::unbounded();
+/// let retry = Retry::builder()
+///     .attempts(2)
+///     .backoff(Backoff::constant(Duration::ZERO))
+///     .on_attempt(move |event| {
+///         let next = match event.next {
+///             Next::Done => "done".to_owned(),
+///             Next::Retry(delay) => format!("again in {delay:?}"),
+///             Next::GaveUp(why) => why.to_string(),
+///             _ => "?".to_owned(),
+///         };
+///         tell.send(next).ok();
+///     })
+///     .build()
+///     .unwrap();
+/// retry.call(&CancelToken::new(), |_| Err::<(), _>("reset")).unwrap_err();
+/// retry.call(&CancelToken::new(), |_| Ok(())).unwrap();
+/// let told: Vec<_> = told.try_iter().collect();
+/// assert_eq!(told, ["again in 0ns", "no attempts left", "done"]);
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Next<'a> {
@@ -65,6 +94,28 @@ pub enum Next<'a> {
 }
 
 /// An attempt that has ended, as listeners are told of it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cleanbreak::{CancelToken, Clock, Retry};
+///
+/// let (clock, second) = (Clock::manual(), Duration::from_secs(1));
+/// let (tell, told) = crossbeam_channel::unbounded();
+/// let retry = Retry::builder()
+///     .attempts(1)
+///     .attempt_timeout(second)
+///     .on_attempt(move |event| {
+///         tell.send((event.number, event.started, event.took, event.timed_out)).ok();
+///     })
+///     .build()
+///     .unwrap();
+/// let began = clock.now();
+/// let token = CancelToken::with_clock(&clock);
+/// retry.call(&token, |_| { clock.advance(second); Err::<(), _>("reset") }).unwrap_err();
+/// assert_eq!(told.recv().unwrap(), (1, began, second, true));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AttemptEvent<'a, E> {

@@ -1,11 +1,10 @@
 //! The plan under random histories, held to its invariants by the [world](super::world).
 
-use proptest::prelude::{
-    Just, ProptestConfig, Strategy as _, prop, prop_assert, prop_oneof, proptest,
-};
+use proptest::prelude::{Just, Strategy as _, prop, prop_assert, prop_oneof, proptest};
 
 use super::world::{World, cancelled, failed, millis, rules};
 use super::*;
+use crate::noise::cases;
 use Restart::{Permanent, Temporary, Transient};
 use Strategy::{OneForAll, OneForOne, RestForOne};
 
@@ -82,7 +81,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn any_history_keeps_the_invariants_and_comes_to_an_end(

@@ -1,18 +1,14 @@
 //! Who is told to stop, in what order, and who is late.
 
-use std::time::Duration;
-
 use super::{
     Action, Attempt, Child, ChildId, Mode, Note, PhaseId, Plan, State, Then, Unready, Why,
 };
+use crate::backoff::more_patience;
 use crate::clock::Instant;
 use crate::contain::drop_contained;
 use crate::supervise::end::ChildEnd;
 use crate::supervise::report::{PhaseReport, StopReason};
 use crate::supervise::spec::Restart;
-
-/// The least time between two reports of one child.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 impl Plan {
     /// A run has ended that was to. `of_itself` says that its token was cancelled, but not by us.
@@ -188,12 +184,8 @@ impl Plan {
             else {
                 continue;
             };
-            let (since, mut patience) = (*since, *patience);
-            // Past the present: a clock that leaps, or a patience of zero, is no reason for a
-            // burst of reports.
-            while patience <= now.duration_since(since) {
-                patience = patience.saturating_mul(2).max(SHORTEST);
-            }
+            let since = *since;
+            let patience = more_patience(*patience, now.duration_since(since));
             self.child(*id).state = State::Stopping {
                 since,
                 report_at: since.checked_add(patience),

@@ -333,3 +333,93 @@ fn one_that_waits_for_its_turn_is_not_shown_as_backing_off() {
     let state = world.plan.get(1).unwrap().state(world.now);
     assert!(matches!(state, ChildState::Waiting), "{state}");
 }
+
+#[test]
+fn who_asked_for_a_restart_is_told_once_when_the_end_takes_too_long() {
+    let mut world = World::ready(OneForOne, 3, THREE);
+    world.plan.restart(1, world.now);
+    world.work();
+    world.said(&["stop b"]);
+    world.advance(STOP);
+    world.said(&["b stuck", "answer b false"]);
+    world.advance(STOP * 10);
+    assert!(!world.log.contains(&"answer b false".to_owned()));
+    // Who only stopped it does not wait for that answer.
+    world.log.clear();
+    world.plan.stop(2, world.now);
+    world.advance(STOP);
+    assert!(!world.log.iter().any(|word| word.starts_with("answer")));
+}
+
+#[test]
+fn who_asked_for_a_restart_is_told_at_once_when_something_else_is_asked() {
+    let mut world = World::ready(OneForOne, 3, THREE);
+    world.plan.restart(1, world.now);
+    world.work();
+    world.plan.stop(1, world.now);
+    world.work();
+    world.said(&["stop b", "answer b false"]);
+}
+
+#[test]
+fn one_that_is_removed_is_forgotten_whatever_is_asked_before_it_has_ended() {
+    let afterwards: [fn(&mut World); 3] = [
+        |world| world.stop_all(),
+        |world| world.plan.stop(1, world.now),
+        |world| world.plan.found_cancelled(1),
+    ];
+    for ask in afterwards {
+        let mut world = World::ready(OneForOne, 3, THREE);
+        world.plan.remove(1, world.now);
+        world.work();
+        ask(&mut world);
+        world.end(1, ChildEnd::Returned);
+        assert!(world.log.contains(&"forget".into()), "{:?}", world.log);
+        assert!(world.plan.get(1).is_none());
+    }
+}
+
+#[test]
+fn the_last_child_of_a_phase_that_is_forgotten_takes_the_phase_with_it() {
+    let mut world = World::ready(OneForOne, 3, &[&[Permanent, Permanent], &[Permanent]]);
+    for (id, phases) in [(0, 2), (1, 1), (2, 0)] {
+        world.plan.remove(id, world.now);
+        world.work();
+        world.end(id, ChildEnd::Returned);
+        assert_eq!(world.plan.phases.len(), phases, "{:?}", world.log);
+    }
+}
+
+#[test]
+fn one_that_is_being_added_when_a_sibling_fails_is_forgotten() {
+    let mut world = World::ready(OneForAll, 3, &[&[Permanent]]);
+    let phase = world.plan.add_phase("added".into());
+    let rules = super::world::rules('z', Permanent);
+    let added = world.plan.add(phase, rules, Attempt::Added, world.now);
+    world.work();
+    world.said(&["start z"]);
+    world.end(0, failed());
+    world.said(&["a failed: disk full", "a in 10", "answer z false", "stop z"]);
+    world.end(added, ChildEnd::Returned);
+    world.advance(DELAY);
+    world.said(&["? cancelled", "forget", "start a"]);
+}
+
+#[test]
+fn the_end_of_an_earlier_run_is_not_taken_for_that_of_this_one() {
+    let mut world = World::ready(OneForOne, 3, &[&[Permanent]]);
+    let (first, _) = world.live[&0];
+    world.end(0, failed());
+    world.advance(DELAY);
+    world.log.clear();
+    world.plan.ended(0, first, failed(), false, world.now);
+    world.work();
+    world.said(&[]);
+    // Nor is one that comes twice.
+    let (second, _) = world.live[&0];
+    world.end(0, failed());
+    world.log.clear();
+    world.plan.ended(0, second, failed(), false, world.now);
+    world.work();
+    world.said(&[]);
+}

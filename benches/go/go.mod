@@ -1,0 +1,3 @@
+module cleanbreak/bench
+
+go 1.19
