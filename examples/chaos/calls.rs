@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::bail;
 use cleanbreak::backoff::Backoff;
 use cleanbreak::{
-    Breaker, Bulkhead, CancelToken, Clock, ManualClock, Quota, RateLimiter, Retry, Timeout, chaos,
+    Abandoner, AdaptiveLimit, Breaker, Bulkhead, CancelToken, Clock, Hedge, ManualClock, Policy,
+    Quota, RateLimiter, Retry, Timeout, chaos,
 };
 use fastrand::Rng;
 
@@ -23,6 +24,10 @@ pub(crate) struct Calls {
     limiter: RateLimiter,
     retry: Retry<anyhow::Error>,
     timeout: Timeout,
+    hedge: Hedge,
+    abandoner: Abandoner,
+    adaptive: AdaptiveLimit,
+    policy: Policy<anyhow::Error>,
     breaker: Breaker,
     /// The breaker's.
     hand: ManualClock,
@@ -47,11 +52,21 @@ impl Calls {
             .attempts(rng.u32(1..4))
             .backoff(Backoff::constant(Duration::from_micros(100)))
             .build();
+        let policy = Policy::builder()
+            .retry(Retry::builder().attempts(2))
+            .breaker(breaker.as_ref().expect("settings that can be"))
+            .bulkhead(&Bulkhead::new(2))
+            .attempt_timeout(Duration::from_millis(2))
+            .build();
         Self {
             ledger: ledger.clone(),
             plant,
             bulkhead: Bulkhead::new(rng.usize(1..3)).with_queue(1),
             limiter: RateLimiter::with_clock(Quota::per_second(5_000).burst(20), clock),
+            hedge: Hedge::after(Duration::from_micros(rng.u64(..300))).build(),
+            abandoner: Abandoner::builder().max_threads(3).clock(clock).build(),
+            adaptive: AdaptiveLimit::aimd().clock(clock).build(),
+            policy: policy.expect("settings that can be"),
             retry: retry.expect("settings that can be"),
             timeout: Timeout::new(Duration::from_micros(rng.u64(100..5000))),
             breaker: breaker.expect("settings that can be"),
@@ -78,14 +93,38 @@ impl Calls {
                 self.bulkhead.capacity()
             )
         });
-        let called = self.limiter.acquire_timeout(token, wait).is_ok()
-            && self.retry.call(token, |token| self.attempt(token)).is_ok();
+        let called = self.limiter.acquire_timeout(token, wait).is_ok() && self.ask(rng, token);
         match called {
             true => self.ledger.count("calls answered", 1),
             false => self.ledger.count("calls failed", 1),
         }
         if !called && self.plant == Some(Plant::Permit) {
             std::mem::forget(permit);
+        }
+    }
+
+    /// Whether there was an answer, by one of the ways to ask.
+    fn ask(&self, rng: &mut Rng, token: &CancelToken) -> bool {
+        let nap = Duration::from_micros(rng.u64(..600));
+        match rng.u8(..6) {
+            0 => self.hedge.call(token, |token| self.attempt(token)).is_ok(),
+            1 => {
+                let limit = Duration::from_micros(300);
+                let slow = move |token: &CancelToken| token.sleep(nap);
+                self.abandoner.abandon_after(token, limit, slow).is_ok()
+            }
+            2 => {
+                let limited = self.adaptive.call(token, |token| self.attempt(token));
+                limited.is_ok()
+            }
+            3 => {
+                let fails = |_: &CancelToken| match chaos::fails("service.call") {
+                    true => bail!("no answer"),
+                    false => Ok(()),
+                };
+                self.policy.call(token, fails).is_ok()
+            }
+            _ => self.retry.call(token, |token| self.attempt(token)).is_ok(),
         }
     }
 
@@ -108,6 +147,15 @@ impl Calls {
         let (in_use, waiting) = (self.bulkhead.in_use(), self.bulkhead.waiting());
         self.ledger.check((in_use, waiting) == (0, 0), || {
             format!("{in_use} permits of the bulkhead are out, {waiting} wait, but nobody calls")
+        });
+        let limited = self.adaptive.in_use();
+        let policy = self.policy.bulkhead().map_or(0, Bulkhead::in_use);
+        self.ledger.check((limited, policy) == (0, 0), || {
+            format!("{limited} permits of the adaptive limit and {policy} of the policy are out")
+        });
+        let abandoned = self.abandoner.close(Duration::from_secs(10));
+        self.ledger.check(abandoned.is_empty(), || {
+            format!("operations go on for ever: {abandoned:?}")
         });
         let running = self.breaker.snapshot().probes_running;
         self.ledger.check(running == 0, || {

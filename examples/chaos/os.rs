@@ -73,7 +73,8 @@ fn threads() -> Result<String> {
     let (started, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let hold = AtomicBool::new(true);
     let group = GroupBuilder::new().stack_size(STACK);
-    group.scope(&CancelToken::new(), |group| {
+    let accepted = group.scope(&CancelToken::new(), |group| {
+        let mut accepted = 0;
         let refused = loop {
             let (started, ended) = (&started, &ended);
             let spawned = group.spawn(move |token| {
@@ -82,8 +83,9 @@ fn threads() -> Result<String> {
                 ended.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             });
-            if let Err(refused) = spawned {
-                break refused;
+            match spawned {
+                Ok(_) => accepted += 1,
+                Err(refused) => break refused,
             }
         };
         let by_the_system = matches!(refused, SpawnError::Thread(_));
@@ -109,8 +111,9 @@ fn threads() -> Result<String> {
             .build(group.token());
         ensure!(pool.is_err(), "a pool without threads");
         group.token().cancel();
-        Ok(())
+        Ok(accepted)
     })?;
+    ensure!(accepted > 0, "not even one thread");
     let (started, ended) = (started.into_inner(), ended.into_inner());
     ensure!(started == ended, "{ended} tasks ended of {started}");
     let next = scope(&CancelToken::new(), |group| {
@@ -118,7 +121,7 @@ fn threads() -> Result<String> {
     })?;
     ensure!(next == 1);
     Ok(format!(
-        "no thread ({started} tasks ran beside each other, the next was refused, all came home)"
+        "no thread ({accepted} beside each other, the next was refused, all came home)"
     ))
 }
 

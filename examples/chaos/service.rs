@@ -8,7 +8,8 @@ use std::time::Duration;
 use cleanbreak::channel::RecvCancelError;
 use cleanbreak::group::SpawnError;
 use cleanbreak::{
-    CancelToken, Clock, Group, GroupBuilder, Interruptible, MissedTicks, Task, Ticker, chaos,
+    CancelToken, Clock, Group, GroupBuilder, Interruptible, MissedTicks, Task, ThreadCache, Ticker,
+    chaos,
 };
 use crossbeam_channel::{Receiver, bounded, select};
 use fastrand::Rng;
@@ -25,6 +26,7 @@ pub(crate) struct Service {
     plant: Option<Plant>,
     outbox: Outbox,
     inbox: Inbox,
+    cache: ThreadCache,
     calls: Calls,
     work: Work,
     /// One in so many steps of a consumer fails; 0 for none.
@@ -67,6 +69,7 @@ impl Service {
             plant,
             outbox,
             inbox,
+            cache: ThreadCache::new(),
             calls: Calls::new(rng, clock, ledger, plant),
             work: Work::new(rng, root, ledger, plant),
             failing: if rng.bool() { rng.u32(20..200) } else { 0 },
@@ -266,6 +269,10 @@ impl Service {
             .name("fan-out")
             .limit(2)
             .collect_panics();
+        let group = match rng.bool() {
+            true => group.cache(&self.cache),
+            false => group,
+        };
         let mut started = 0;
         let ended: anyhow::Result<()> = group.scope(token, |group| {
             for _ in 0..tasks {
