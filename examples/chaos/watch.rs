@@ -19,8 +19,8 @@ pub(crate) struct Watched {
     pub(crate) reporter: Reporter,
 }
 
-/// A round that is not cancelled ends by itself, long before this.
-const LONGEST: Duration = Duration::from_secs(120);
+/// A round that is not cancelled ends by itself, long before this. One that does not is cancelled.
+const LONGEST: Duration = Duration::from_secs(15);
 
 pub(crate) fn watched(options: &Options, round: u64) -> Result<Passed, Failed> {
     let (told, tells) = bounded(1);
@@ -35,7 +35,13 @@ pub(crate) fn watched(options: &Options, round: u64) -> Result<Passed, Failed> {
     let waited = select! {
         recv(ends) -> end => end.map_err(RecvTimeoutError::from),
         recv(token.done()) -> _ => ends.recv_timeout(options.patience),
-        default(LONGEST) => Err(RecvTimeoutError::Timeout),
+        default(LONGEST) => {
+            token.cancel_with("the round is too long");
+            match ends.recv_timeout(options.patience) {
+                Ok(_) => return Err(failed(format!("the round has run for {LONGEST:?}"), &reporter)),
+                Err(error) => Err(error),
+            }
+        }
     };
     let hangs = match waited {
         Ok(end) => {
@@ -43,14 +49,17 @@ pub(crate) fn watched(options: &Options, round: u64) -> Result<Passed, Failed> {
             return end;
         }
         Err(RecvTimeoutError::Disconnected) => "the round panicked".to_owned(),
-        Err(RecvTimeoutError::Timeout) if token.is_cancelled() => {
+        Err(RecvTimeoutError::Timeout) => {
             let patience = options.patience;
             format!("a wait has outlived the cancellation for {patience:?}")
         }
-        Err(RecvTimeoutError::Timeout) => format!("the round has run for {LONGEST:?}"),
     };
-    let mut broken = vec![hangs];
+    Err(failed(hangs, &reporter))
+}
+
+fn failed(why: String, reporter: &Reporter) -> Failed {
+    let mut broken = vec![why];
     broken.extend(threads::live().iter().map(ToString::to_string));
     let report = reporter.report();
-    Err(Failed { broken, report })
+    Failed { broken, report }
 }
