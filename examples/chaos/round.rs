@@ -43,8 +43,13 @@ pub(crate) fn run(options: &Options, round: u64, told: &Sender<Watched>) -> Resu
         _ => Clock::system(),
     };
     let root = root(&mut rng, &stop, &clock);
-    let stopped = root.done().clone();
-    told.send(Watched { stopped, reporter }).ok();
+    let (token, stopped) = (stop.clone(), root.done().clone());
+    let watched = Watched {
+        token,
+        stopped,
+        reporter,
+    };
+    told.send(watched).ok();
     let service = Service::new(&mut rng, &root, &clock, &ledger, options.plant);
     let ended = catch_unwind(AssertUnwindSafe(|| service.run(&mut rng)));
     let told_to_stop = is_over(&root);

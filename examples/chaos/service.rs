@@ -171,7 +171,7 @@ impl Service {
         if self.plant == Some(Plant::Wait) {
             let deaf = |_: &CancelToken| {
                 let never = crossbeam_channel::never::<()>();
-                never.recv_timeout(Duration::from_secs(20)).ok();
+                never.recv_timeout(Duration::from_secs(60)).ok();
                 Ok(())
             };
             note(group.spawn_named("deaf", deaf));

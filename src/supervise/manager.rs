@@ -320,7 +320,12 @@ impl Manager {
     fn answer(&mut self, id: ChildId, answer: Result<(), Unready>) {
         let answer = match answer {
             Ok(()) => Ok(None),
-            Err(Unready::Ended(end)) => Err(ChildErrorKind::NotReady(end)),
+            Err(Unready::Ended(end)) => {
+                if self.plan.get(id).is_none() {
+                    self.shared.hide(id); // who is told that it is no child finds none
+                }
+                Err(ChildErrorKind::NotReady(end))
+            }
             Err(Unready::Interrupted) => Err(ChildErrorKind::Interrupted),
             Err(Unready::Closed) => Err(ChildErrorKind::Closed),
             Err(Unready::Stuck) => Err(self.stuck(id)),

@@ -224,3 +224,15 @@ fn calls_that_would_wait_for_themselves_are_refused() {
         supervisor.shutdown();
     });
 }
+
+#[test]
+fn who_is_told_that_a_child_was_not_added_finds_none() {
+    in_time(|| {
+        let supervisor = builder().0.start(&CancelToken::new()).unwrap();
+        for _ in 0..500 {
+            let broken = ChildSpec::new("broken", |_| -> anyhow::Result<()> { bail!("no route") });
+            assert!(supervisor.add(broken).is_err());
+            assert!(supervisor.children().is_empty());
+        }
+    });
+}
